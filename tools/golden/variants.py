@@ -1,0 +1,35 @@
+"""Owns the description of a variant: a family's config.json in the publishers' spelling, and how its checkpoint is stored."""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass
+class Variant:
+    family: str
+    name: str
+    config: dict
+    stored: str = "float32"
+    shard_size: str | None = None  # None: one file
+    config_style: str = "published"  # or "saved": as transformers 5 writes it
+    long_length: int = 200
+    whole: bool = False  # logits at every position of the long prompt; else every `every`-th and the last
+    every: int = 16
+    spread: float = 1.6
+    dtypes: tuple = ("bfloat16", "float16")
+    after_write: Callable | None = None  # rewrites what is on disk into another published form
+
+    @property
+    def folder(self):
+        return f"{self.family}-{self.name}"
+
+
+def variants_of(family, base, table, **everywhere):
+    """One Variant a row; a row's "config" updates `base`, None removes a key, the rest are fields of Variant."""
+    made = []
+    for name, row in table.items():
+        fields = dict(everywhere, **row)
+        config = dict(base, **fields.pop("config", {}))
+        absent = fields.pop("absent", ())
+        made.append(Variant(family, name, {k: v for k, v in config.items() if k not in absent}, **fields))
+    return made
