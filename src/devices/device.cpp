@@ -1,0 +1,77 @@
+#include "devices/device.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace rhapsode::devices {
+namespace {
+
+constexpr uint64_t kHugePage = 2 << 20;
+constexpr uint64_t kPage = 4096;
+
+// Whole huge pages only where they are mostly used: a small buffer would waste most of one.
+uint64_t mapping_bytes(uint64_t bytes) {
+  return bytes >= 4 * kHugePage ? round_up(bytes, kHugePage) + kHugePage : round_up(std::max<uint64_t>(bytes, 1), kPage);
+}
+
+// Trims a mapping to start at a huge-page boundary.
+std::byte* align_to_huge_page(void* base, uint64_t mapped, uint64_t wanted) {
+  const uint64_t address = reinterpret_cast<uint64_t>(base);
+  const uint64_t aligned = round_up(address, kHugePage);
+  if (aligned > address) ::munmap(base, aligned - address);
+  const uint64_t end = address + mapped, used_end = aligned + wanted;
+  if (end > used_end) ::munmap(reinterpret_cast<void*>(used_end), end - used_end);
+  return reinterpret_cast<std::byte*>(aligned);
+}
+
+}  // namespace
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_bytes_, other.size_bytes_);
+  std::swap(mapped_bytes_, other.mapped_bytes_);
+  std::swap(device_, other.device_);
+  return *this;
+}
+
+Buffer::~Buffer() {
+  if (device_ == nullptr) return;
+  ::munmap(data_, mapped_bytes_);
+  device_->release(size_bytes_);
+}
+
+Device::Device(std::string name, uint64_t limit_bytes, const kernels::Kernels& kernels)
+    : name_(std::move(name)), limit_bytes_(limit_bytes), kernels_(&kernels) {}
+
+Buffer Device::allocate(uint64_t bytes, const std::string& purpose) {
+  const uint64_t free_bytes = limit_bytes_ - std::min(limit_bytes_, used_bytes_);
+  if (bytes > free_bytes)
+    throw Error(ErrorKind::does_not_fit, "device-full", fmt::format("{} does not fit on device {}", purpose, name_))
+        .saw(fmt::format("{} bytes wanted, {} of {} free", bytes, free_bytes, limit_bytes_));
+  uint64_t mapped = mapping_bytes(bytes);
+  void* base = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED)
+    throw Error(ErrorKind::does_not_fit, "out-of-memory", fmt::format("the system has no memory for {}", purpose))
+        .saw(fmt::format("{} bytes wanted", bytes));
+  Buffer buffer;
+  buffer.data_ = static_cast<std::byte*>(base);
+  if (bytes >= 4 * kHugePage) {
+    const uint64_t wanted = round_up(bytes, kHugePage);
+    buffer.data_ = align_to_huge_page(base, mapped, wanted);
+    mapped = wanted;
+    ::madvise(buffer.data_, mapped, MADV_HUGEPAGE);
+  }
+  buffer.size_bytes_ = bytes;
+  buffer.mapped_bytes_ = mapped;
+  buffer.device_ = this;
+  used_bytes_ += bytes;
+  peak_bytes_ = std::max(peak_bytes_, used_bytes_);
+  return buffer;
+}
+
+}  // namespace rhapsode::devices

@@ -1,0 +1,318 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "model/linear.h"
+
+namespace rhapsode::model {
+
+using arch::FfnKind;
+using arch::NormKind;
+using arch::ResidualKind;
+
+// One forward pass. run() is executed by every member of the team; the steps between barriers either share out tokens or
+// columns, and whoever owns a row computes all of it.
+class Pass {
+ public:
+  Pass(Decoder& decoder, std::span<const Span> spans) : d_(decoder), at_(decoder.at_), kernels_(decoder.device_->kernels()) {
+    const float* base = reinterpret_cast<const float*>(decoder.workspace_.data());
+    base_ = const_cast<float*>(base);
+    for (const Span& span : spans) add_span(span);
+    items_ = attention_items(*d_.spec_, spans_, at_.query_rows);
+    chunks_ = (plan::kv_blocks(d_.limits_.context_tokens) + plan::kChunkBlocks - 1) / plan::kChunkBlocks;
+  }
+
+  void run(uint32_t member) {
+    const Worker worker{&kernels_, d_.pool_, member, d_.pool_->threads(), thread_area(member), base_ + at_.packed};
+    const Range mine = share(tokens(), member, worker.members);
+    embed(mine);
+    if (d_.observer_) observe(0, member);
+    for (uint64_t layer = 0; layer < d_.weights_->layers.size(); ++layer) {
+      run_layer(worker, layer, mine);
+      if (d_.observer_) observe(layer + 1, member);
+    }
+    head(worker);
+  }
+
+ private:
+  uint32_t tokens() const { return static_cast<uint32_t>(ids_.size()); }
+  float* x(uint64_t t) { return base_ + at_.x + t * at_.hidden_stride; }
+  float* normed(uint64_t t) { return base_ + at_.normed + t * at_.hidden_stride; }
+  float* qkv(uint64_t t) { return base_ + at_.qkv + t * at_.qkv_stride; }
+  float* attn(uint64_t t) { return base_ + at_.attn + t * at_.attn_stride; }
+  float* up(uint64_t t) { return base_ + at_.up + t * at_.up_stride; }
+  float* branch(uint64_t t) { return base_ + at_.branch + t * at_.hidden_stride; }
+  float* branch2(uint64_t t) { return base_ + at_.branch2 + t * at_.hidden_stride; }
+  float* thread_area(uint32_t member) { return base_ + at_.threads + member * at_.thread_stride; }
+  Dtype dtype() const { return d_.weights_->dtype; }
+
+  void add_span(const Span& span) {
+    const uint64_t first = span.sequence->length;
+    spans_.push_back({span.sequence, first, tokens(), static_cast<uint32_t>(span.ids.size())});
+    const uint64_t length = std::max(first + span.ids.size(), span.rope_length);
+    rope_lengths_.push_back(grown_length(*span.sequence, length));
+    for (size_t i = 0; i < span.ids.size(); ++i) {
+      ids_.push_back(span.ids[i]);
+      span_of_token_.push_back(static_cast<uint32_t>(spans_.size() - 1));
+      if (i + span.logits_rows >= span.ids.size()) logits_tokens_.push_back(tokens() - 1);
+    }
+  }
+
+  // Dynamic scaling grows with the longest length seen and falls back only when a pass is shorter than the original.
+  uint64_t grown_length(Sequence& sequence, uint64_t length) const {
+    const uint64_t original = d_.spec_->max_position_embeddings;
+    if (length > std::max(sequence.rope_length, original)) sequence.rope_length = length;
+    else if (length < original) sequence.rope_length = length;
+    return std::max(sequence.rope_length, length);
+  }
+
+  void norm(NormKind kind, const Norm& norm, const float* in, float* out) const {
+    const float eps = d_.spec_->norm_eps;
+    switch (kind) {
+      case NormKind::rms_l: return kernels_.rms_norm_l(dtype(), in, norm.weight, norm.length, eps, out);
+      case NormKind::rms_g: return kernels_.rms_norm_g(dtype(), in, norm.weight, norm.length, eps, out);
+      case NormKind::layernorm:
+        return kernels_.layer_norm(dtype(), in, norm.weight, norm.bias, norm.length, eps, out);
+    }
+  }
+  void norm(const Norm& weights, const float* in, float* out) const { norm(d_.spec_->norm, weights, in, out); }
+
+  void embed(Range mine) {
+    const arch::Spec& spec = *d_.spec_;
+    const Linear& head = d_.weights_->lm_head;
+    const uint64_t row_bytes = spec.hidden_size * dtype_bytes(dtype());
+    for (uint64_t t = mine.begin; t < mine.end; ++t) {
+      const uint64_t id = ids_[t];
+      if (d_.weights_->embed != nullptr)
+        kernels_.load(dtype(), d_.weights_->embed + id * row_bytes, spec.hidden_size, x(t));
+      else
+        quant::unpack_row(head.format, {head.panel(id / quant::kPanelRows), head.panel_bytes},
+                          static_cast<uint32_t>(id % quant::kPanelRows), spec.hidden_size, x(t));
+      if (spec.embed_scale != 1.0f)
+        kernels_.scale(dtype(), x(t), round_to(dtype(), spec.embed_scale), spec.hidden_size);
+      rope_tables(t);
+    }
+  }
+
+  // cos and sin of a token for every table: [table][cos, sin][rotary_dims / 2].
+  void rope_tables(uint64_t t) {
+    float* out = rope_row_of(t);
+    for (size_t i = 0; i < d_.spec_->rope_tables.size(); ++i) {
+      const arch::RopeTable& table = d_.spec_->rope_tables[i];
+      const AttentionSpan& span = spans_[span_of_token_[t]];
+      const uint64_t position = span.first_position + (t - span.first_token);
+      const uint32_t half = table.rotary_dims / 2;
+      if (depends_on_length(table))
+        rope_row(rope_frequencies(table, rope_lengths_[span_of_token_[t]]), position, dtype(), out, out + half);
+      else
+        rope_row(d_.frequencies_[i], position, dtype(), out, out + half);
+      out += table.rotary_dims;
+    }
+  }
+
+  float* rope_row_of(uint64_t t) {
+    uint64_t rotary = 0;
+    for (const arch::RopeTable& table : d_.spec_->rope_tables) rotary += table.rotary_dims;
+    return base_ + at_.rope + t * rotary;
+  }
+
+  void run_layer(const Worker& worker, uint64_t index, Range mine) {
+    const LayerWeights& layer = d_.weights_->layers[index];
+    const arch::Spec& spec = *d_.spec_;
+    for (uint64_t t = mine.begin; t < mine.end; ++t) norm(layer.input_norm, x(t), normed(t));
+    d_.pool_->barrier();
+    multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride}, tokens(), qkv(0), at_.qkv_stride);
+    d_.pool_->barrier();
+    for (uint64_t t = mine.begin; t < mine.end; ++t) prepare_token(layer, index, t);
+    d_.pool_->barrier();
+    attend(worker, index);
+    d_.pool_->barrier();
+    if (spec.attn_sub_norm) {
+      for (uint64_t t = mine.begin; t < mine.end; ++t) norm(layer.attn_sub_norm, attn(t), attn(t));
+      d_.pool_->barrier();
+    }
+    multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride}, tokens(), branch(0), at_.hidden_stride);
+    d_.pool_->barrier();
+    if (spec.residual != ResidualKind::parallel_shared) {
+      for (uint64_t t = mine.begin; t < mine.end; ++t) before_ffn(layer, t);
+      d_.pool_->barrier();
+    }
+    feed_forward(worker, layer, mine);
+    d_.pool_->barrier();
+    for (uint64_t t = mine.begin; t < mine.end; ++t) after_ffn(layer, t);
+  }
+
+  // Query and key norms, rotation, and the token's keys and values into the cache.
+  void prepare_token(const LayerWeights& layer, uint64_t index, uint64_t t) {
+    const arch::Spec& spec = *d_.spec_;
+    float* q = qkv(t);
+    float* k = q + layer.qkv.parts[1].first_panel * quant::kPanelRows;
+    const float* v = q + layer.qkv.parts[2].first_panel * quant::kPanelRows;
+    for (uint64_t h = 0; h < spec.num_attention_heads; ++h) prepare_head(layer.q_norm, index, t, q + h * spec.head_dim);
+    for (uint64_t h = 0; h < spec.num_key_value_heads; ++h) {
+      prepare_head(layer.k_norm, index, t, k + h * spec.head_dim);
+      store_token(index, t, h, k + h * spec.head_dim, v + h * spec.head_dim);
+    }
+  }
+
+  void prepare_head(const Norm& head_norm, uint64_t index, uint64_t t, float* head) {
+    if (d_.spec_->qk_norm) norm(*d_.spec_->qk_norm, head_norm, head, head);
+    const int32_t table = d_.spec_->layers[index].rope_table;
+    if (table < 0) return;
+    const float* row = rope_row_of(t);
+    for (int32_t i = 0; i < table; ++i) row += d_.spec_->rope_tables[static_cast<size_t>(i)].rotary_dims;
+    const uint32_t rotary = d_.spec_->rope_tables[static_cast<size_t>(table)].rotary_dims;
+    kernels_.rope(dtype(), head, row, row + rotary / 2, rotary);
+  }
+
+  void store_token(uint64_t index, uint64_t t, uint64_t head, const float* k, const float* v) {
+    const AttentionSpan& span = spans_[span_of_token_[t]];
+    const uint64_t position = span.first_position + (t - span.first_token);
+    const uint32_t block = span.sequence->blocks[position / kernels::kBlockTokens];
+    const uint64_t slot = position % kernels::kBlockTokens, width = dtype_bytes(d_.cache_->dtype());
+    const uint64_t dim = d_.spec_->head_dim;
+    kernels_.store(d_.cache_->dtype(), v, dim, d_.cache_->values(block, index, head) + slot * dim * width);
+    std::byte* keys = d_.cache_->keys(block, index, head) + slot * width;
+    for (uint64_t i = 0; i < dim; ++i) kernels_.store(d_.cache_->dtype(), k + i, 1, keys + i * kernels::kBlockTokens * width);
+  }
+
+  void attend(const Worker& worker, uint64_t index) {
+    const AttentionLayer layer{d_.spec_,  &kernels_,       d_.cache_, index,           dtype(),
+                               qkv(0),    at_.qkv_stride,  attn(0),   at_.attn_stride, base_ + at_.partials,
+                               chunks_};
+    float* scratch = worker.expand + plan::kColumnBlock * quant::kPanelRows;
+    for (size_t i = worker.member; i < items_.size(); i += worker.members)
+      attend_item(layer, spans_, items_[i], at_.query_rows, scratch);
+    bool split = false;
+    for (const AttentionSpan& span : spans_) split = split || span.partial_row >= 0;
+    if (!split) return;
+    d_.pool_->barrier();
+    const Range heads = share(d_.spec_->num_attention_heads, worker.member, worker.members);
+    for (const AttentionSpan& span : spans_)
+      for (uint32_t t = 0; span.partial_row >= 0 && t < span.tokens; ++t)
+        for (uint64_t head = heads.begin; head < heads.end; ++head) merge_partials(layer, span, t, head);
+  }
+
+  void before_ffn(const LayerWeights& layer, uint64_t t) {
+    if (d_.spec_->residual == ResidualKind::sequential) {
+      if (d_.spec_->post_norms) norm(layer.post_attention_norm, branch(t), branch(t));
+      kernels_.add(dtype(), x(t), branch(t), d_.spec_->hidden_size);
+    }
+    norm(layer.pre_ffn_norm, x(t), normed(t));
+  }
+
+  void feed_forward(const Worker& worker, const LayerWeights& layer, Range mine) {
+    const arch::Spec& spec = *d_.spec_;
+    const auto activation = static_cast<kernels::Activation>(spec.activation);
+    multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride}, tokens(), up(0), at_.up_stride);
+    // The columns are this member's own in both parts, so no barrier is needed before the activation.
+    const Range columns = part_columns(worker, layer.up.parts[0]);
+    const uint64_t count = std::min(columns.end, spec.intermediate_size) - std::min(columns.begin, spec.intermediate_size);
+    for (uint32_t t = 0; t < tokens() && count > 0; ++t) {
+      float* gate = up(t) + columns.begin;
+      if (spec.ffn == FfnKind::glu)
+        kernels_.activate_mul(activation, dtype(), gate,
+                              gate + layer.up.parts[1].first_panel * quant::kPanelRows, count);
+      else
+        kernels_.activate(activation, dtype(), gate, count);
+    }
+    d_.pool_->barrier();
+    if (spec.ffn_sub_norm) {
+      for (uint64_t t = mine.begin; t < mine.end; ++t) norm(layer.ffn_sub_norm, up(t), up(t));
+      d_.pool_->barrier();
+    }
+    float* out = spec.residual == ResidualKind::sequential ? branch(0) : branch2(0);
+    multiply(worker, dtype(), layer.down, {up(0), at_.up_stride}, tokens(), out, at_.hidden_stride);
+  }
+
+  void after_ffn(const LayerWeights& layer, uint64_t t) {
+    const uint64_t h = d_.spec_->hidden_size;
+    if (d_.spec_->residual == ResidualKind::sequential) {
+      if (d_.spec_->post_norms) norm(layer.post_ffn_norm, branch(t), branch(t));
+    } else {
+      kernels_.add(dtype(), branch(t), branch2(t), h);
+    }
+    kernels_.add(dtype(), x(t), branch(t), h);
+  }
+
+  void head(const Worker& worker) {
+    const arch::Spec& spec = *d_.spec_;
+    const uint32_t rows = static_cast<uint32_t>(logits_tokens_.size());
+    if (rows == 0) return;
+    d_.pool_->barrier();  // rows are owned by token until here
+    const Range mine = share(rows, worker.member, worker.members);
+    for (uint64_t r = mine.begin; r < mine.end; ++r) norm(d_.weights_->final_norm, x(logits_tokens_[r]), normed(r));
+    d_.pool_->barrier();
+    float* logits = base_ + at_.logits;
+    multiply(worker, dtype(), d_.weights_->lm_head, {normed(0), at_.hidden_stride}, rows, logits, at_.logits_stride);
+    if (spec.final_softcap == 0.0f) return;
+    const Range columns = part_columns(worker, d_.weights_->lm_head.parts[0]);
+    for (uint32_t r = 0; r < rows; ++r)
+      kernels_.softcap(dtype(), logits + r * at_.logits_stride + columns.begin, spec.final_softcap,
+                       columns.end - columns.begin);
+  }
+
+  void observe(uint64_t layer, uint32_t member) {
+    d_.pool_->barrier();
+    if (member == 0) d_.observer_(layer, x(0), at_.hidden_stride, tokens());
+    d_.pool_->barrier();
+  }
+
+  Decoder& d_;
+  const plan::WorkspaceLayout& at_;
+  const kernels::Kernels& kernels_;
+  float* base_ = nullptr;
+  std::vector<AttentionSpan> spans_;
+  std::vector<uint64_t> rope_lengths_;
+  std::vector<uint32_t> ids_;
+  std::vector<uint32_t> span_of_token_;
+  std::vector<uint32_t> logits_tokens_;
+  std::vector<AttentionItem> items_;
+  uint64_t chunks_ = 0;
+};
+
+Decoder::Decoder(const arch::Spec& spec, const Weights& weights, devices::Device& device, ThreadPool& pool, KvCache& cache,
+                 const plan::StepLimits& limits)
+    : spec_(&spec),
+      weights_(&weights),
+      device_(&device),
+      pool_(&pool),
+      cache_(&cache),
+      limits_(limits),
+      at_(plan::workspace_layout(spec, limits)),
+      workspace_(device.allocate(at_.total_floats * sizeof(float), "the workspace")) {
+  for (const arch::RopeTable& table : spec.rope_tables) frequencies_.push_back(rope_frequencies(table, 0));
+}
+
+void Decoder::forward(std::span<const Span> spans) {
+  [[maybe_unused]] uint64_t tokens = 0, rows = 0;
+  for (const Span& span : spans) {
+    tokens += span.ids.size();
+    rows += std::min<uint64_t>(span.logits_rows, span.ids.size());
+    cache_->extend(*span.sequence, span.ids.size());
+  }
+  assert(tokens <= limits_.chunk_tokens && rows <= limits_.logits_rows);
+  Pass pass(*this, spans);
+  pool_->run([&pass](uint32_t member) { pass.run(member); });
+  for (const Span& span : spans) span.sequence->length += span.ids.size();
+}
+
+std::span<const float> Decoder::logits(uint32_t row) const {
+  const float* base = reinterpret_cast<const float*>(workspace_.data());
+  return {base + at_.logits + row * at_.logits_stride, spec_->vocab_size};
+}
+
+void Decoder::prefill(Sequence& sequence, std::span<const uint32_t> ids) {
+  const uint64_t rope_length = sequence.length + ids.size();
+  for (size_t done = 0; done < ids.size();) {
+    const size_t count = std::min<size_t>(limits_.chunk_tokens, ids.size() - done);
+    const bool last = done + count == ids.size();
+    const Span span{&sequence, ids.subspan(done, count), last ? 1u : 0u, rope_length};
+    forward({&span, 1});
+    done += count;
+  }
+}
+
+}  // namespace rhapsode::model

@@ -1,0 +1,63 @@
+// The one decoder: embeds, runs the layers, gives logits. A step takes spans of several sequences; one sequence is a
+// batch of one. Knows no text and no sampling; results do not depend on threads, batch members or chunking.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "arch/spec.h"
+#include "base/thread_pool.h"
+#include "devices/device.h"
+#include "model/attention.h"
+#include "model/kv_cache.h"
+#include "model/rope.h"
+#include "model/weights.h"
+#include "plan/footprint.h"
+
+namespace rhapsode::model {
+
+// Tokens to append to a sequence.
+struct Span {
+  Sequence* sequence;
+  std::span<const uint32_t> ids;  // below vocab_size
+  uint32_t logits_rows = 0;       // logits wanted of the last so many tokens
+  uint64_t rope_length = 0;       // length that length-dependent rotary scaling sees; 0 = up to the span's end
+};
+
+class Decoder {
+ public:
+  Decoder(const arch::Spec& spec, const Weights& weights, devices::Device& device, ThreadPool& pool, KvCache& cache,
+          const plan::StepLimits& limits);
+
+  // At most limits.chunk_tokens tokens and limits.logits_rows rows of logits in all. Appends to the sequences' cache.
+  void forward(std::span<const Span> spans);
+  // Rows in the order of the spans: vocab_size values each, rounded to the model's dtype. Valid until the next forward.
+  std::span<const float> logits(uint32_t row) const;
+
+  // Appends all ids in chunks; logits of the last token are row 0.
+  void prefill(Sequence& sequence, std::span<const uint32_t> ids);
+
+  const plan::StepLimits& limits() const { return limits_; }
+  KvCache& cache() { return *cache_; }
+  const arch::Spec& spec() const { return *spec_; }
+
+  // For tests and parity traces: called with the hidden state after the embedding (layer 0) and after each layer.
+  using Observer = std::function<void(uint64_t layer, const float* hidden, uint64_t stride, uint32_t tokens)>;
+  void observe(Observer observer) { observer_ = std::move(observer); }
+
+ private:
+  friend class Pass;
+  const arch::Spec* spec_;
+  const Weights* weights_;
+  devices::Device* device_;
+  ThreadPool* pool_;
+  KvCache* cache_;
+  plan::StepLimits limits_;
+  plan::WorkspaceLayout at_;
+  devices::Buffer workspace_;
+  std::vector<RopeFrequencies> frequencies_;  // of the tables that do not depend on the length
+  Observer observer_;
+};
+
+}  // namespace rhapsode::model

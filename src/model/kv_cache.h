@@ -1,0 +1,48 @@
+// Keys and values in blocks with reference counts. A sequence is a table of blocks: forking copies the table, truncating
+// drops its end, and a shared block is copied when one of its owners writes to it. Positions belong to the sequence.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "arch/spec.h"
+#include "devices/device.h"
+
+namespace rhapsode::model {
+
+struct Sequence {
+  std::vector<uint32_t> blocks;
+  uint64_t length = 0;       // tokens whose keys and values are in the cache
+  uint64_t rope_length = 0;  // longest length seen: dynamic rotary scaling grows with it
+};
+
+class KvCache {
+ public:
+  KvCache(const arch::Spec& spec, Dtype dtype, uint64_t blocks, devices::Device& device);
+
+  Dtype dtype() const { return dtype_; }
+  uint64_t free_blocks() const { return free_.size(); }
+
+  // Room for `tokens` more; after it the last blocks are the sequence's own. Throws Error(does_not_fit, "kv-cache-full").
+  void extend(Sequence& sequence, uint64_t tokens);
+  Sequence fork(const Sequence& sequence);
+  void truncate(Sequence& sequence, uint64_t length);
+  void release(Sequence& sequence) { truncate(sequence, 0); }
+
+  // [head_dim][kBlockTokens] and [kBlockTokens][head_dim] of dtype.
+  std::byte* keys(uint32_t block, uint64_t layer, uint64_t kv_head) const;
+  std::byte* values(uint32_t block, uint64_t layer, uint64_t kv_head) const;
+
+ private:
+  uint32_t take_block();
+
+  Dtype dtype_;
+  uint64_t head_bytes_;   // one head's keys (or values) of a block
+  uint64_t kv_heads_;
+  uint64_t block_bytes_;
+  std::vector<uint32_t> free_;
+  std::vector<uint32_t> references_;
+  devices::Buffer memory_;
+};
+
+}  // namespace rhapsode::model

@@ -1,0 +1,36 @@
+// Multiplying by a packed matrix on all threads. Knows panels and blocks of columns, no instruction set: the inner loops
+// are the kernel table's.
+#pragma once
+
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "model/weights.h"
+
+namespace rhapsode::model {
+
+// What one member of the team works with.
+struct Worker {
+  const kernels::Kernels* kernels;
+  ThreadPool* pool;
+  uint32_t member;
+  uint32_t members;
+  float* expand;  // [plan::kColumnBlock][32], this member's own
+  float* packed;  // shared: tokens packed for the tile kernel
+};
+
+struct Rows {
+  const float* data;  // [tokens][stride]
+  uint64_t stride;
+};
+
+// y[t][r] = R(sum_k w[r][k] * x[t][k] + bias[r]) for all padded rows r of the matrix; y [tokens][y_stride]. Each member
+// computes the same share of every part, so with two equal parts (gate and up) it owns the same columns of both.
+// All members call it together; for more than one token it crosses one barrier inside. Results are complete for the
+// others only after the caller's next barrier.
+void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, uint32_t tokens, float* y,
+              uint64_t y_stride);
+
+// This member's columns of a part, in units of the padded rows.
+Range part_columns(const Worker& worker, const Linear::Part& part);
+
+}  // namespace rhapsode::model

@@ -1,0 +1,230 @@
+#include "model/weights.h"
+
+#include <atomic>
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "plan/footprint.h"
+
+namespace rhapsode::model {
+namespace {
+
+using arch::LinearPart;
+using arch::LinearSource;
+using arch::RowRun;
+
+// Rows [first, first + count) of a part, gathered from its runs.
+void read_rows(const Checkpoint& checkpoint, const std::vector<RowRun>& runs, uint64_t first, uint64_t count,
+               uint64_t row_bytes, std::byte* out) {
+  uint64_t run_start = 0;
+  for (const RowRun& run : runs) {
+    const uint64_t begin = std::max(first, run_start);
+    const uint64_t end = std::min(first + count, run_start + run.row_count);
+    if (begin < end) {
+      const uint64_t source_row = run.first_row + (begin - run_start);
+      checkpoint.read(*checkpoint.find(run.tensor), source_row * row_bytes,
+                      {out + (begin - first) * row_bytes, (end - begin) * row_bytes});
+    }
+    run_start += run.row_count;
+  }
+}
+
+float element_to_float(Dtype dtype, const std::byte* at) {
+  if (dtype == Dtype::f64) {
+    double x = 0;
+    std::memcpy(&x, at, sizeof x);
+    return static_cast<float>(x);
+  }
+  if (dtype == Dtype::f32) {
+    float x = 0;
+    std::memcpy(&x, at, sizeof x);
+    return x;
+  }
+  uint16_t bits = 0;
+  std::memcpy(&bits, at, sizeof bits);
+  return dtype == Dtype::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
+}
+
+// Carves the arena and remembers what has to be read into it.
+class Loader {
+ public:
+  Loader(const Checkpoint& checkpoint, Dtype dtype) : checkpoint_(checkpoint), dtype_(dtype) {}
+
+  void place(const LinearSource& source, Linear& linear) {
+    linear.format = quant::dense_format(dtype_);
+    linear.cols = source.cols;
+    linear.padded_cols = quant::padded_cols(source.cols);
+    linear.panel_bytes = quant::panel_bytes(linear.format, source.cols);
+    for (const LinearPart& part : source.parts) {
+      const uint64_t panels = quant::panel_count(part.rows);
+      linear.parts.push_back({part.rows, linear.panels, panels});
+      linear.panels += panels;
+    }
+    linear.data = take(plan::linear_bytes(linear.format, source));
+    const uint64_t bias_bytes = plan::bias_bytes(source);
+    if (bias_bytes > 0) linear.bias = reinterpret_cast<float*>(take(bias_bytes));
+    for (size_t i = 0; i < source.parts.size(); ++i) {
+      const LinearPart& part = source.parts[i];
+      for (uint64_t panel = 0; panel < linear.parts[i].panels; ++panel) jobs_.push_back({&linear, &part, i, panel});
+      if (!part.bias.empty())
+        vectors_.push_back({part.bias, part.rows, linear.bias + linear.parts[i].first_panel * quant::kPanelRows});
+    }
+  }
+
+  void place(const arch::NormSource& source, Norm& norm) {
+    norm.length = source.length;
+    norm.weight = place_vector(source.weight, source.length);
+    norm.bias = place_vector(source.bias, source.length);
+  }
+
+  std::byte* place_embed(uint64_t bytes) { return take(bytes); }
+
+  // First pass with a null base measures, second pass carves.
+  void start(std::byte* base) {
+    base_ = base;
+    used_ = 0;
+    jobs_.clear();
+    vectors_.clear();
+  }
+  uint64_t used_bytes() const { return used_; }
+
+  void run(ThreadPool& pool, const LoadProgress& progress) {
+    uint64_t total = 0;
+    for (const Job& job : jobs_) total += job.linear->panel_bytes;
+    std::atomic<uint64_t> done{0};
+    pool.run([&](uint32_t member) {
+      std::vector<std::byte> staging;
+      const Range range = share(jobs_.size(), member, pool.threads());
+      for (uint64_t i = range.begin; i < range.end; ++i) {
+        load_panel(jobs_[i], staging);
+        done += jobs_[i].linear->panel_bytes;
+        if (member == 0 && progress) progress(done, total);
+      }
+    });
+    for (const VectorJob& job : vectors_) load_vector(job);
+    if (progress) progress(total, total);
+  }
+
+ private:
+  struct Job {
+    Linear* linear;
+    const LinearPart* part;
+    size_t part_index;
+    uint64_t panel;
+  };
+  struct VectorJob {
+    std::vector<RowRun> runs;
+    uint64_t length;
+    float* out;
+  };
+
+  std::byte* take(uint64_t bytes) {
+    std::byte* at = base_ + used_;
+    used_ += round_up(bytes, plan::kAlignBytes);
+    return at;
+  }
+
+  float* place_vector(const std::string& tensor, uint64_t length) {
+    if (tensor.empty()) return nullptr;
+    float* out = reinterpret_cast<float*>(take(length * sizeof(float)));
+    vectors_.push_back({{{tensor, 0, length}}, length, out});
+    return out;
+  }
+
+  void load_panel(const Job& job, std::vector<std::byte>& staging) const {
+    const Dtype source = checkpoint_.find(job.part->weight.front().tensor)->dtype;
+    const uint64_t first = job.panel * quant::kPanelRows;
+    const uint64_t rows = std::min<uint64_t>(quant::kPanelRows, job.part->rows - first);
+    const uint64_t row_bytes = job.linear->cols * dtype_bytes(source);
+    staging.resize(std::max<uint64_t>(staging.size(), rows * row_bytes));
+    read_rows(checkpoint_, job.part->weight, first, rows, row_bytes, staging.data());
+    const uint64_t index = job.linear->parts[job.part_index].first_panel + job.panel;
+    quant::pack_panel(job.linear->format, source, {staging.data(), rows * row_bytes}, static_cast<uint32_t>(rows),
+                      job.linear->cols, {job.linear->data + index * job.linear->panel_bytes, job.linear->panel_bytes});
+  }
+
+  void load_vector(const VectorJob& job) const {
+    const Dtype source = checkpoint_.find(job.runs.front().tensor)->dtype;
+    const uint32_t width = dtype_bytes(source);
+    std::vector<std::byte> raw(job.length * width);
+    read_rows(checkpoint_, job.runs, 0, job.length, width, raw.data());
+    for (uint64_t i = 0; i < job.length; ++i)
+      job.out[i] = round_to(dtype_, element_to_float(source, raw.data() + i * width));
+  }
+
+  const Checkpoint& checkpoint_;
+  Dtype dtype_;
+  std::byte* base_ = nullptr;
+  uint64_t used_ = 0;
+  std::vector<Job> jobs_;
+  std::vector<VectorJob> vectors_;
+};
+
+void place_all(const arch::Spec& spec, const arch::ModelTensors& tensors, Loader& loader, Weights& weights) {
+  const uint64_t embed_bytes = plan::embed_bytes(spec, weights.dtype);
+  weights.embed = embed_bytes > 0 ? loader.place_embed(embed_bytes) : nullptr;
+  weights.lm_head = {};
+  loader.place(tensors.lm_head, weights.lm_head);
+  loader.place(tensors.final_norm, weights.final_norm);
+  weights.layers.assign(tensors.layers.size(), {});
+  for (size_t i = 0; i < tensors.layers.size(); ++i) {
+    const arch::LayerTensors& source = tensors.layers[i];
+    LayerWeights& layer = weights.layers[i];
+    loader.place(source.input_norm, layer.input_norm);
+    loader.place(source.q_norm, layer.q_norm);
+    loader.place(source.k_norm, layer.k_norm);
+    loader.place(source.attn_sub_norm, layer.attn_sub_norm);
+    loader.place(source.post_attention_norm, layer.post_attention_norm);
+    loader.place(source.pre_ffn_norm, layer.pre_ffn_norm);
+    loader.place(source.ffn_sub_norm, layer.ffn_sub_norm);
+    loader.place(source.post_ffn_norm, layer.post_ffn_norm);
+    loader.place(source.qkv, layer.qkv);
+    loader.place(source.o, layer.o);
+    loader.place(source.up, layer.up);
+    loader.place(source.down, layer.down);
+  }
+}
+
+// The embedding table keeps its row-major order: rows are looked up, not multiplied.
+void load_embed(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint, Weights& weights,
+                const kernels::Kernels& kernels, ThreadPool& pool) {
+  const TensorInfo& tensor = *checkpoint.find(tensors.embed_tensor);
+  const uint64_t row_bytes = spec.hidden_size * dtype_bytes(tensor.dtype);
+  const uint64_t out_bytes = spec.hidden_size * dtype_bytes(weights.dtype);
+  pool.run([&](uint32_t member) {
+    std::vector<std::byte> raw(row_bytes);
+    std::vector<float> row(spec.hidden_size);
+    const Range range = share(spec.vocab_size, member, pool.threads());
+    for (uint64_t r = range.begin; r < range.end; ++r) {
+      std::byte* out = weights.embed + r * out_bytes;
+      if (tensor.dtype == weights.dtype) {
+        checkpoint.read(tensor, r * row_bytes, {out, out_bytes});
+        continue;
+      }
+      checkpoint.read(tensor, r * row_bytes, raw);
+      for (uint64_t i = 0; i < spec.hidden_size; ++i)
+        row[i] = round_to(weights.dtype, element_to_float(tensor.dtype, raw.data() + i * dtype_bytes(tensor.dtype)));
+      kernels.store(weights.dtype, row.data(), spec.hidden_size, out);
+    }
+  });
+}
+
+}  // namespace
+
+Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint, Dtype dtype,
+                     devices::Device& device, ThreadPool& pool, const LoadProgress& progress) {
+  Weights weights;
+  weights.dtype = dtype;
+  Loader loader(checkpoint, dtype);
+  loader.start(nullptr);
+  place_all(spec, tensors, loader, weights);
+  weights.memory = device.allocate(loader.used_bytes(), "the weights");
+  loader.start(weights.memory.data());
+  place_all(spec, tensors, loader, weights);
+  loader.run(pool, progress);
+  if (weights.embed != nullptr) load_embed(spec, tensors, checkpoint, weights, device.kernels(), pool);
+  return weights;
+}
+
+}  // namespace rhapsode::model

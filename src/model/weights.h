@@ -1,0 +1,62 @@
+// The weights of a model on a device, in the packed layouts that kernels read; loaded tensor by tensor from the
+// checkpoint, each byte read once, converted and packed by all threads. Never holds a second copy.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "arch/spec.h"
+#include "base/thread_pool.h"
+#include "checkpoint/checkpoint.h"
+#include "devices/device.h"
+#include "quant/formats.h"
+
+namespace rhapsode::model {
+
+// A packed matrix: parts lie one after the other, each from a panel of its own.
+struct Linear {
+  struct Part {
+    uint64_t rows = 0;
+    uint64_t first_panel = 0;
+    uint64_t panels = 0;
+  };
+  quant::Format format = quant::Format::f32;
+  uint64_t cols = 0;         // of the matrix
+  uint64_t padded_cols = 0;  // of the panels
+  uint64_t panels = 0;
+  uint64_t panel_bytes = 0;
+  std::byte* data = nullptr;   // [panels][panel_bytes]
+  float* bias = nullptr;       // [panels * 32] or null
+  std::vector<Part> parts;
+
+  const std::byte* panel(uint64_t index) const { return data + index * panel_bytes; }
+};
+
+struct Norm {
+  float* weight = nullptr;  // [length], null where the model has no such norm
+  float* bias = nullptr;
+  uint64_t length = 0;
+};
+
+struct LayerWeights {
+  Norm input_norm, q_norm, k_norm, attn_sub_norm, post_attention_norm, pre_ffn_norm, ffn_sub_norm, post_ffn_norm;
+  Linear qkv, o, up, down;
+};
+
+struct Weights {
+  Dtype dtype = Dtype::f32;
+  std::byte* embed = nullptr;  // [vocab_size][hidden_size] of dtype; null where tied: rows come from lm_head
+  Linear lm_head;
+  Norm final_norm;
+  std::vector<LayerWeights> layers;
+  devices::Buffer memory;  // everything above points into it
+};
+
+// Called now and then on the caller's thread.
+using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+
+// `dtype` (f32, f16, bf16) is the type in which the model computes; tensors stored in another are rounded once.
+Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint, Dtype dtype,
+                     devices::Device& device, ThreadPool& pool, const LoadProgress& progress);
+
+}  // namespace rhapsode::model

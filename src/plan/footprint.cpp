@@ -1,0 +1,129 @@
+#include "plan/footprint.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "kernels/kernels.h"
+
+namespace rhapsode::plan {
+
+using quant::Format;
+
+uint64_t padded_rows(uint64_t rows) { return quant::panel_count(rows) * quant::kPanelRows; }
+
+uint64_t linear_rows(const arch::LinearSource& source) {
+  uint64_t rows = 0;
+  for (const arch::LinearPart& part : source.parts) rows += padded_rows(part.rows);
+  return rows;
+}
+
+uint64_t linear_bytes(Format format, const arch::LinearSource& source) {
+  return linear_rows(source) / quant::kPanelRows * quant::panel_bytes(format, source.cols);
+}
+
+uint64_t bias_bytes(const arch::LinearSource& source) {
+  for (const arch::LinearPart& part : source.parts)
+    if (!part.bias.empty()) return linear_rows(source) * sizeof(float);
+  return 0;
+}
+
+uint64_t norm_bytes(const arch::NormSource& norm) {
+  const uint64_t vectors = (norm.weight.empty() ? 0 : 1) + (norm.bias.empty() ? 0 : 1);
+  return vectors * round_up(norm.length * sizeof(float), kAlignBytes);
+}
+
+uint64_t embed_bytes(const arch::Spec& spec, Dtype dtype) {
+  if (spec.tie_word_embeddings) return 0;
+  return round_up(spec.vocab_size * spec.hidden_size * dtype_bytes(dtype), kAlignBytes);
+}
+
+namespace {
+
+uint64_t whole_linear(Format format, const arch::LinearSource& source) {
+  return linear_bytes(format, source) + bias_bytes(source);
+}
+
+}  // namespace
+
+uint64_t layer_bytes(Format format, const arch::LayerTensors& layer) {
+  uint64_t bytes = 0;
+  for (const arch::LinearSource* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down})
+    bytes += whole_linear(format, *linear);
+  for (const arch::NormSource* norm :
+       {&layer.input_norm, &layer.q_norm, &layer.k_norm, &layer.attn_sub_norm, &layer.post_attention_norm,
+        &layer.pre_ffn_norm, &layer.ffn_sub_norm, &layer.post_ffn_norm})
+    bytes += norm_bytes(*norm);
+  return bytes;
+}
+
+uint64_t head_bytes(Format format, const arch::ModelTensors& tensors) { return whole_linear(format, tensors.lm_head); }
+
+uint64_t weight_bytes(Format format, const arch::Spec& spec, const arch::ModelTensors& tensors) {
+  const Dtype dtype = format == Format::f32 ? Dtype::f32 : format == Format::f16 ? Dtype::f16 : Dtype::bf16;
+  uint64_t bytes = embed_bytes(spec, dtype) + head_bytes(format, tensors) + norm_bytes(tensors.final_norm);
+  for (const arch::LayerTensors& layer : tensors.layers) bytes += layer_bytes(format, layer);
+  return bytes;
+}
+
+uint64_t kv_block_bytes(const arch::Spec& spec, Dtype kv_dtype) {
+  return spec.num_hidden_layers * 2 * spec.kv_rows() * kernels::kBlockTokens * dtype_bytes(kv_dtype);
+}
+
+uint64_t kv_blocks(uint64_t context_tokens) {
+  return (context_tokens + kernels::kBlockTokens - 1) / kernels::kBlockTokens;
+}
+
+uint64_t kv_bytes(const arch::Spec& spec, Dtype kv_dtype, uint64_t context_tokens) {
+  return kv_blocks(context_tokens) * kv_block_bytes(spec, kv_dtype);
+}
+
+WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limits) {
+  const uint64_t tokens = limits.chunk_tokens;
+  const uint64_t group = spec.num_attention_heads / spec.num_key_value_heads;
+  const uint64_t split_tokens = std::min<uint64_t>(tokens, kSplitTokens);
+  const uint64_t chunks = (kv_blocks(limits.context_tokens) + kChunkBlocks - 1) / kChunkBlocks;
+  const uint64_t inner = padded_rows(spec.intermediate_size);
+  const bool parallel = spec.residual != arch::ResidualKind::sequential;
+
+  WorkspaceLayout at{};
+  at.hidden_stride = padded_rows(spec.hidden_size);
+  at.qkv_stride = padded_rows(spec.q_rows()) + 2 * padded_rows(spec.kv_rows());
+  at.attn_stride = padded_rows(spec.q_rows());
+  at.up_stride = spec.ffn == arch::FfnKind::glu ? 2 * inner : inner;
+  at.logits_stride = padded_rows(spec.vocab_size);
+  at.query_rows = static_cast<uint32_t>(std::max<uint64_t>(group, kQueryRows / group * group));
+  uint64_t next = 0;
+  const auto take = [&next](uint64_t floats) {
+    const uint64_t start = next;
+    next += round_up(floats, kAlignBytes / sizeof(float));
+    return start;
+  };
+  at.x = take(tokens * at.hidden_stride);
+  at.normed = take(tokens * at.hidden_stride);
+  at.qkv = take(tokens * at.qkv_stride);
+  at.attn = take(tokens * at.attn_stride);
+  at.up = take(tokens * at.up_stride);
+  at.branch = take(tokens * at.hidden_stride);
+  at.branch2 = take(parallel ? tokens * at.hidden_stride : 0);
+  uint64_t rotary = 0;
+  for (const arch::RopeTable& table : spec.rope_tables) rotary += table.rotary_dims;
+  at.rope = take(tokens * rotary);
+  const uint64_t widest =
+      std::max({quant::padded_cols(spec.hidden_size), quant::padded_cols(spec.q_rows()), quant::padded_cols(inner)});
+  at.packed = take(tokens > 1 ? round_up(tokens, limits.gemm_tokens) * widest : 0);
+  at.partials = take(split_tokens * spec.num_attention_heads * chunks * (spec.head_dim + 2));
+  at.logits = take(limits.logits_rows * at.logits_stride);
+  at.threads = next;
+  // Of each thread: a block of expanded columns; q, o, o of a chunk, scores, m, l, m and l of a chunk; visible ranges.
+  const uint64_t rows = at.query_rows;
+  at.thread_stride = round_up(kColumnBlock * quant::kPanelRows, 16) + round_up(rows * spec.head_dim, 16) * 3 +
+                     round_up(rows * kernels::kBlockTokens, 16) + round_up(rows, 16) * 6;
+  at.total_floats = next + limits.threads * at.thread_stride;
+  return at;
+}
+
+uint64_t workspace_bytes(const arch::Spec& spec, const StepLimits& limits) {
+  return workspace_layout(spec, limits).total_floats * sizeof(float);
+}
+
+}  // namespace rhapsode::plan
