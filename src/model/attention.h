@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "arch/spec.h"
+#include "base/thread_pool.h"
 #include "kernels/kernels.h"
 #include "model/kv_cache.h"
 #include "plan/footprint.h"

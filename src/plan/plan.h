@@ -1,0 +1,85 @@
+// What a model will need and where it will live, proved before a byte of weights is read. A pure function of the config
+// entry, the architecture, the checkpoint's headers and the machine.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "arch/registry.h"
+#include "config/config.h"
+#include "devices/inventory.h"
+#include "kernels/kernels.h"
+#include "plan/footprint.h"
+
+namespace rhapsode::plan {
+
+struct DevicePlan {
+  std::string name;  // "cpu"
+  std::string kind;  // "cpu"
+  uint64_t limit_bytes = 0;
+  uint64_t weights_bytes = 0;
+  uint64_t quant_metadata_bytes = 0;
+  uint64_t kv_bytes = 0;
+  uint64_t workspace_bytes = 0;
+  uint64_t process_bytes = 0;  // the program itself and the tokenizer, measured
+  uint64_t total_bytes() const {
+    return weights_bytes + quant_metadata_bytes + kv_bytes + workspace_bytes + process_bytes;
+  }
+};
+
+// Something that the config asked for and that is done otherwise.
+struct Downgrade {
+  std::string what, from, to, why;
+};
+
+// A change that would make a misfit fit, verified by planning it.
+struct Change {
+  std::string what;
+  std::vector<std::string> set;  // path=value, for --set
+  uint64_t total_bytes = 0;
+  bool fits = false;
+};
+
+struct Plan {
+  bool fits = false;
+  Dtype dtype = Dtype::f32;
+  std::string dtype_source;  // yaml, config, checkpoint
+  StepLimits limits;
+  std::string context_source;  // request, max_context, default
+  std::string isa;
+  std::string attention;  // "fused"
+  std::vector<DevicePlan> devices;
+  std::vector<std::pair<std::string, std::string>> device_map;  // module -> device, in model order
+  uint64_t max_context = 0;  // longest context that fits, at most max_position_embeddings; 0 where none does
+  uint64_t bytes_short = 0;
+  std::vector<Downgrade> downgrades;
+  std::vector<Change> changes;
+};
+
+struct PlanRequest {
+  const config::ModelEntry* entry = nullptr;
+  const arch::Architecture* architecture = nullptr;
+  const arch::ModelTensors* tensors = nullptr;
+  const Checkpoint* checkpoint = nullptr;
+  const devices::Inventory* inventory = nullptr;
+  const kernels::Kernels* kernels = nullptr;
+  uint32_t threads = 1;
+  uint64_t process_bytes = 0;
+  std::optional<uint64_t> context_tokens;  // of a request that is known already: prompt and answer
+  uint64_t sequences = 1;                  // that run at the same time (beams)
+  uint32_t logits_rows = 1;
+};
+
+constexpr uint32_t kChunkTokens = 256;       // prompt tokens in one pass
+constexpr uint64_t kDefaultContext = 4096;   // reserved where nothing says how long a conversation will be
+
+// Throws Error(unsupported) for what this build cannot do; a misfit is a Plan with fits == false.
+Plan make_plan(const PlanRequest& request);
+
+// Throws Error(does_not_fit) with the bytes short and the smallest change that fits.
+void require_fit(const Plan& plan);
+
+}  // namespace rhapsode::plan

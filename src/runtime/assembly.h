@@ -1,0 +1,56 @@
+// Everything known of a model before its weights are read: config, files, architecture, tokenizer, machine.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "arch/registry.h"
+#include "checkpoint/checkpoint.h"
+#include "config/config.h"
+#include "devices/inventory.h"
+#include "hub/hub.h"
+#include "plan/plan.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace rhapsode::runtime {
+
+struct Settings {
+  config::LoadRequest config;
+  hub::HubSettings hub;
+  uint32_t threads = 0;  // 0 = all usable cores
+  std::string isa;       // empty = the best
+  bool tokenizer = true; // false: ids in, ids out; tokenizer files are not touched
+};
+
+struct Assembly {
+  config::Config config;
+  std::string directory;
+  arch::Architecture architecture;
+  Checkpoint checkpoint;
+  arch::ModelTensors tensors;
+  config::CheckpointFacts facts;                       // JSON files, null where the checkpoint has none
+  std::unique_ptr<text::Tokenizer> tokenizer;          // null where not asked for, or where there are no tokenizer files
+  std::optional<text::ChatTemplate> chat_template;
+  devices::Inventory inventory;
+  const kernels::Kernels* kernels = nullptr;
+  uint32_t threads = 1;
+
+  const config::ModelEntry& entry() const { return config.active(); }
+};
+
+Assembly assemble(const Settings& settings);
+
+// The tokenizer (and template) of a directory alone, for `tokenize` and `template`.
+struct TextFiles {
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::optional<text::ChatTemplate> chat_template;
+};
+TextFiles load_text(const std::string& directory, const config::ModelEntry* entry);
+
+// The plan of an assembly; context as in plan::PlanRequest.
+plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_tokens = std::nullopt,
+                     uint64_t sequences = 1, uint32_t logits_rows = 1);
+
+}  // namespace rhapsode::runtime

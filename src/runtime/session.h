@@ -1,0 +1,36 @@
+// A loaded model: executes a Plan. Owns the threads, the device, the weights, the cache and the decoder.
+#pragma once
+
+#include <memory>
+
+#include "base/thread_pool.h"
+#include "devices/device.h"
+#include "model/decoder.h"
+#include "runtime/assembly.h"
+
+namespace rhapsode::runtime {
+
+class Session {
+ public:
+  // Loads the weights that `plan` promises. Throws does_not_fit where the plan does not fit. The assembly must outlive it.
+  Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequences, const model::LoadProgress& progress);
+
+  model::Decoder& decoder() { return *decoder_; }
+  model::KvCache& cache() { return *cache_; }
+  const devices::Device& device() const { return *device_; }
+  const Assembly& assembly() const { return *assembly_; }
+  const plan::Plan& plan() const { return plan_; }
+  double load_ms() const { return load_ms_; }
+
+ private:
+  const Assembly* assembly_;
+  plan::Plan plan_;
+  double load_ms_ = 0;
+  std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<devices::Device> device_;
+  model::Weights weights_;
+  std::unique_ptr<model::KvCache> cache_;
+  std::unique_ptr<model::Decoder> decoder_;
+};
+
+}  // namespace rhapsode::runtime
