@@ -1,0 +1,67 @@
+// One request from prompt ids to output ids: prefill, then a token at a time (or beams), streaming as it goes.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "generation/params.h"
+#include "runtime/session.h"
+
+namespace rhapsode::runtime {
+
+enum class FinishReason : uint8_t { stop, length, stop_string, time, cancelled };
+const char* finish_reason_name(FinishReason reason);  // "stop", "length", "stop_string", "time", "cancelled"
+
+// `run --trace N`: raw logits before any processor, and what the sampler draws from; best first, ties lowest id first.
+struct TraceStep {
+  uint32_t id;
+  std::vector<std::pair<uint32_t, float>> top;
+  std::vector<std::pair<uint32_t, float>> probs;
+};
+
+struct GenerateRequest {
+  std::vector<uint32_t> prompt_ids;
+  generation::Params params;
+  uint32_t trace = 0;  // entries a step, 0 = none
+  std::function<void(const std::string& text)> on_text;  // final pieces of text, in order; not called with beams
+  const std::atomic<bool>* cancelled = nullptr;          // looked at once a token
+  bool keep_sequence = false;  // chat: leave prompt and answer in the cache for the next turn
+};
+
+struct GeneratedSequence {
+  std::vector<uint32_t> ids;          // without the prompt, with its eos
+  std::optional<std::string> text;    // without special tokens, cut before a stop string; nullopt without a tokenizer
+  std::optional<double> score;        // of beams: normalised log-probability
+};
+
+struct GenerateResult {
+  std::vector<GeneratedSequence> sequences;  // best first
+  FinishReason finish_reason = FinishReason::length;
+  std::vector<TraceStep> steps;
+  double prompt_ms = 0;
+  double decode_ms = 0;
+  uint64_t prompt_tokens = 0;
+  uint64_t completion_tokens = 0;  // of the first sequence
+};
+
+// Context that a request needs: prompt and answer. `sequences` run at the same time.
+struct RequestSize {
+  uint64_t context_tokens;
+  uint64_t sequences;
+};
+RequestSize request_size(const GenerateRequest& request);
+
+// Throws usage errors for ids outside the vocabulary and an empty prompt; config errors for parameters out of range.
+void validate_request(const GenerateRequest& request, const arch::Spec& spec);
+GenerateResult generate(Session& session, const GenerateRequest& request);
+
+// Prompt ids of a text: through the chat template (as one user message, after the entry's system prompt) where the
+// checkpoint has one and `raw` is false, else the text as it is with the post-processor's special tokens.
+std::vector<uint32_t> prompt_ids(const Assembly& assembly, const std::string& text, bool raw);
+std::vector<uint32_t> messages_ids(const Assembly& assembly, const Json& messages);
+
+}  // namespace rhapsode::runtime
