@@ -1,0 +1,123 @@
+// Alone == batched == chunked == on any number of threads == on any kernel set, bit for bit.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "golden/golden_model.h"
+
+namespace rhapsode {
+namespace {
+
+std::vector<uint32_t> some_ids(size_t count, uint64_t vocab, uint64_t seed) {
+  std::vector<uint32_t> ids;
+  for (size_t i = 0; i < count; ++i) {
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    ids.push_back(static_cast<uint32_t>((seed >> 33) % vocab));
+  }
+  return ids;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+class Invariance : public testing::TestWithParam<std::string> {
+ protected:
+  std::vector<float> run(Dtype dtype, uint32_t threads, uint32_t chunk, std::string_view isa = {}) {
+    LoadedModel model(golden_directory(GetParam()), dtype, threads, chunk, isa, 1600);
+    return model.logits(some_ids(150, model.architecture.spec.vocab_size, 7));
+  }
+};
+
+TEST_P(Invariance, ThreadsAndChunks) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+    const std::vector<float> whole = run(dtype, 1, 256);
+    for (const uint32_t threads : {1u, 2u, 3u})
+      for (const uint32_t chunk : {1u, 7u, 64u, 256u})
+        EXPECT_TRUE(same_bits(run(dtype, threads, chunk), whole))
+            << torch_name(dtype) << " threads " << threads << " chunk " << chunk;
+  }
+}
+
+TEST_P(Invariance, KernelSets) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+    const std::vector<float> reference = run(dtype, 2, 64, "reference");
+    for (const kernels::KernelSet& set : kernels::kernel_sets()) {
+      if (!set.supported) continue;
+      EXPECT_TRUE(same_bits(run(dtype, 2, 64, set.kernels->name), reference))
+          << torch_name(dtype) << " " << set.kernels->name;
+    }
+  }
+}
+
+TEST_P(Invariance, Batch) {
+  LoadedModel model(golden_directory(GetParam()), Dtype::bf16, 2, 64, {}, 512);
+  const uint64_t vocab = model.architecture.spec.vocab_size;
+  const std::vector<uint32_t> prompts[] = {some_ids(5, vocab, 1), some_ids(17, vocab, 2), some_ids(1, vocab, 3)};
+  std::vector<std::vector<float>> alone;
+  for (const auto& ids : prompts) alone.push_back(model.logits(ids));
+  model::Sequence sequences[3];
+  std::vector<model::Span> spans;
+  for (size_t i = 0; i < 3; ++i) spans.push_back({&sequences[i], prompts[i], static_cast<uint32_t>(prompts[i].size())});
+  model.decoder.forward(spans);
+  uint32_t row = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    std::vector<float> batched;
+    for (size_t t = 0; t < prompts[i].size(); ++t, ++row) {
+      const auto values = model.decoder.logits(row);
+      batched.insert(batched.end(), values.begin(), values.end());
+    }
+    EXPECT_TRUE(same_bits(batched, alone[i])) << "member " << i;
+    model.cache.release(sequences[i]);
+  }
+}
+
+TEST_P(Invariance, LongContextDecodesAsItPrefills) {
+  LoadedModel model(golden_directory(GetParam()), Dtype::f32, 2, 256, {}, 1600);
+  if (model::depends_on_length(model.architecture.spec.rope_tables.front())) GTEST_SKIP() << "keys keep their step's base";
+  const std::vector<uint32_t> ids = some_ids(1300, model.architecture.spec.vocab_size, 11);
+  const std::vector<float> whole = model.logits(ids);
+  model::Sequence sequence;
+  model.decoder.prefill(sequence, std::span(ids).first(1290));
+  const size_t vocab = model.architecture.spec.vocab_size;
+  for (size_t i = 1290; i < ids.size(); ++i) {
+    const model::Span span{&sequence, std::span(ids).subspan(i, 1), 1};
+    model.decoder.forward({&span, 1});
+    ASSERT_EQ(std::memcmp(model.decoder.logits(0).data(), &whole[i * vocab], vocab * sizeof(float)), 0) << i;
+  }
+}
+
+TEST_P(Invariance, ForkedSequencesDoNotDisturbEachOther) {
+  LoadedModel model(golden_directory(GetParam()), Dtype::f32, 2, 64, {}, 512);
+  const uint64_t vocab = model.architecture.spec.vocab_size;
+  const std::vector<uint32_t> prompt = some_ids(70, vocab, 5), tail_a = some_ids(9, vocab, 6), tail_b = some_ids(9, vocab, 8);
+  const auto continue_with = [&](model::Sequence& sequence, const std::vector<uint32_t>& tail) {
+    const model::Span span{&sequence, tail, 1};
+    model.decoder.forward({&span, 1});
+    const auto row = model.decoder.logits(0);
+    return std::vector<float>(row.begin(), row.end());
+  };
+  model::Sequence a;
+  model.decoder.prefill(a, prompt);
+  model::Sequence b = model.cache.fork(a);
+  const std::vector<float> of_a = continue_with(a, tail_a), of_b = continue_with(b, tail_b);
+  model.cache.truncate(a, prompt.size());
+  EXPECT_TRUE(same_bits(continue_with(a, tail_b), of_b));
+  model.cache.truncate(b, prompt.size());
+  EXPECT_TRUE(same_bits(continue_with(b, tail_a), of_a));
+  model.cache.release(a);
+  model.cache.release(b);
+  EXPECT_EQ(model.cache.free_blocks(), 8 * plan::kv_blocks(512));
+}
+
+std::string test_name(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Invariance, testing::ValuesIn(golden_fixtures()), test_name);
+
+}  // namespace
+}  // namespace rhapsode
