@@ -13,6 +13,17 @@ namespace {
 
 constexpr std::array kFamilies{
     Family{"llama", llama_spec, llama_tensors},
+    Family{"mistral", mistral_spec, llama_tensors},
+    Family{"qwen2", qwen2_spec, llama_tensors},
+    Family{"qwen3", qwen3_spec, llama_tensors},
+    Family{"smollm3", smollm3_spec, llama_tensors},
+    Family{"phi3", phi3_spec, phi3_tensors},
+    Family{"gemma", gemma_spec, gemma_tensors},
+    Family{"gemma2", gemma2_spec, gemma_tensors},
+    Family{"gemma3_text", gemma3_spec, gemma_tensors},
+    Family{"phi", phi_spec, phi_tensors},
+    Family{"falcon", falcon_spec, falcon_tensors},
+    Family{"gpt_neox", gpt_neox_spec, gpt_neox_tensors},
 };
 
 std::string accepted_types() {

@@ -8,4 +8,26 @@ namespace rhapsode::arch {
 Spec llama_spec(const ConfigJson& config);
 ModelTensors llama_tensors(const Spec& spec, const HasTensor& has_tensor);
 
+Spec mistral_spec(const ConfigJson& config);
+Spec qwen2_spec(const ConfigJson& config);
+Spec qwen3_spec(const ConfigJson& config);
+Spec smollm3_spec(const ConfigJson& config);
+
+Spec phi3_spec(const ConfigJson& config);
+ModelTensors phi3_tensors(const Spec& spec, const HasTensor& has_tensor);
+
+Spec gemma_spec(const ConfigJson& config);
+Spec gemma2_spec(const ConfigJson& config);
+Spec gemma3_spec(const ConfigJson& config);
+ModelTensors gemma_tensors(const Spec& spec, const HasTensor& has_tensor);
+
+Spec phi_spec(const ConfigJson& config);
+ModelTensors phi_tensors(const Spec& spec, const HasTensor& has_tensor);
+
+Spec falcon_spec(const ConfigJson& config);
+ModelTensors falcon_tensors(const Spec& spec, const HasTensor& has_tensor);
+
+Spec gpt_neox_spec(const ConfigJson& config);
+ModelTensors gpt_neox_tensors(const Spec& spec, const HasTensor& has_tensor);
+
 }  // namespace rhapsode::arch

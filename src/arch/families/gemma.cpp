@@ -1,0 +1,98 @@
+// Gemma 1, 2 and 3 (text): norms that multiply by 1 + w, scaled embeddings; from 2 on norms on the branches too, soft caps
+// (2) or query and key norms (3), and windows on some layers.
+#include <cmath>
+
+#include "arch/families/families.h"
+#include "arch/layer_types.h"
+#include "arch/tensor_names.h"
+
+namespace rhapsode::arch {
+namespace {
+
+constexpr double kHuge = 1e9;
+
+Spec gemma_base(const ConfigJson& config) {
+  Spec spec = read_common(config);
+  if (!config.has("head_dim")) spec.head_dim = 256;
+  spec.intermediate_size = config.count("intermediate_size", 1 << 22);
+  spec.norm = NormKind::rms_g;
+  spec.norm_eps = static_cast<float>(config.number_or("rms_norm_eps", 0.0, 1.0, 1e-6));
+  spec.qkv_bias = spec.o_bias = config.boolean_or("attention_bias", false);
+  spec.embed_scale = static_cast<float>(std::sqrt(static_cast<double>(spec.hidden_size)));
+  spec.tie_word_embeddings = config.boolean_or("tie_word_embeddings", true);
+  spec.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
+  return spec;
+}
+
+// From Gemma 2 on: branch norms, and a scale of its own.
+void add_branch_norms(const ConfigJson& config, Spec& spec) {
+  spec.post_norms = true;
+  spec.activation = config.has("hidden_activation") ? read_activation(config, "hidden_activation")
+                                                    : ActivationKind::gelu_tanh;
+  spec.attention_scale =
+      static_cast<float>(std::pow(config.number_or("query_pre_attn_scalar", 1e-6, kHuge, 256.0), -0.5));
+}
+
+float read_cap(const ConfigJson& config, const char* key, double fallback) {
+  if (config.present(key) && !config.has(key)) return 0.0f;
+  return static_cast<float>(config.number_or(key, 0.0, kHuge, fallback));
+}
+
+}  // namespace
+
+Spec gemma_spec(const ConfigJson& config) {
+  Spec spec = gemma_base(config);
+  // The published files say "gelu", but the weights were trained with the tanh form.
+  spec.activation = ActivationKind::gelu_tanh;
+  if (config.has("hidden_activation")) spec.activation = read_activation(config, "hidden_activation");
+  spec.rope_tables = {read_rope(config, spec.head_dim, 10000.0)};
+  return spec;
+}
+
+Spec gemma2_spec(const ConfigJson& config) {
+  Spec spec = gemma_base(config);
+  add_branch_norms(config, spec);
+  spec.attn_softcap = read_cap(config, "attn_logit_softcapping", 50.0);
+  spec.final_softcap = read_cap(config, "final_logit_softcapping", 30.0);
+  spec.rope_tables = {read_rope(config, spec.head_dim, 10000.0)};
+  std::vector<bool> even(spec.num_hidden_layers);
+  for (size_t i = 0; i < even.size(); ++i) even[i] = i % 2 == 0;
+  apply_windows(config, even, static_cast<uint32_t>(config.count_or("sliding_window", 1u << 31, 4096)), spec);
+  return spec;
+}
+
+Spec gemma3_spec(const ConfigJson& config) {
+  Spec spec = gemma_base(config);
+  add_branch_norms(config, spec);
+  spec.final_softcap = read_cap(config, "final_logit_softcapping", 0.0);
+  spec.qk_norm = NormKind::rms_g;
+  const uint64_t pattern = config.count_or("sliding_window_pattern", 1 << 16, 6);
+  std::vector<bool> local(spec.num_hidden_layers);
+  for (size_t i = 0; i < local.size(); ++i) local[i] = (i + 1) % pattern != 0;
+  local = sliding_layers(config, local, spec.num_hidden_layers);
+  const uint32_t window = static_cast<uint32_t>(config.count_or("sliding_window", 1u << 31, 4096));
+  // Two tables: 0 for full layers (with scaling), 1 for local ones (never scaled in old files).
+  spec.rope_tables = {read_rope(config, spec.head_dim, 1e6, 1.0, "full_attention"),
+                      read_rope(config, spec.head_dim, 10000.0, 1.0, "sliding_attention")};
+  if (!config.has("rope_parameters")) {
+    RopeTable plain;
+    plain.theta = config.number_or("rope_local_base_freq", 1e-3, 1e12, 10000.0);
+    plain.rotary_dims = spec.rope_tables[0].rotary_dims;
+    plain.max_position_embeddings = plain.original_max_position_embeddings = spec.max_position_embeddings;
+    spec.rope_tables[1] = plain;
+  }
+  for (size_t i = 0; i < local.size(); ++i) spec.layers[i] = {local[i] ? window : 0, local[i] ? 1 : 0};
+  return spec;
+}
+
+ModelTensors gemma_tensors(const Spec& spec, const HasTensor&) {
+  NamingStyle style;
+  if (spec.post_norms) {
+    style.pre_ffn_norm = "pre_feedforward_layernorm";
+    style.post_attention_norm = "post_attention_layernorm";
+    style.post_ffn_norm = "post_feedforward_layernorm";
+  }
+  return standard_tensors(spec, style);
+}
+
+}  // namespace rhapsode::arch
