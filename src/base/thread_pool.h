@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace rhapsode {
 
@@ -19,7 +20,8 @@ class ThreadPool {
   // Calls task(member) once on each member, member in [0, threads), and returns when all are done. Not reentrant. An
   // exception of any member is rethrown on the caller (the first by member index).
   void run(const std::function<void(uint32_t member)>& task);
-  // Inside run: waits until all members arrive. Spins briefly, then yields.
+  // Inside run: waits until all members arrive. Spins briefly, then yields. Leaves by an exception when a member failed,
+  // so a task must not swallow exceptions that it does not know.
   void barrier();
 
  private:
@@ -38,5 +40,7 @@ inline Range share(uint64_t n, uint32_t member, uint32_t members) {
 
 // Cores this process may use: affinity mask and cgroup cpu quota (rounded up), at least 1.
 uint32_t usable_cores();
+// The cpu quota alone, in whole cores, 0 for none; read from /proc/self/cgroup and /sys/fs/cgroup or stand-ins of a test.
+uint32_t cgroup_quota_cores(const std::string& membership_file, const std::string& mount);
 
 }  // namespace rhapsode

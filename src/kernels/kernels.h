@@ -41,11 +41,13 @@ struct AttendBlock {
   float softcap;        // 0 = off, else score = softcap * tanh(score / softcap)
   const uint32_t* begin;  // [queries] visible tokens of this block: begin <= j < end; may be empty
   const uint32_t* end;    // [queries]
-  // Running softmax state, updated in place: m the maximum so far (-inf at first), l the sum, o [queries][head_dim].
+  // Running softmax state, updated in place: m the maximum so far (-inf at first), l the sum (0 at first),
+  // o [queries][head_dim] (0 at first). With m' = max(m, scores): l = l * exp(m - m') + sum of exp(score - m');
+  // o = o * exp(m - m'), then continues by fma over the visible tokens. A row that sees no token is left untouched.
   float* m;
   float* l;
   float* o;
-  float* scores;  // scratch, [queries][kBlockTokens]
+  float* scores;  // scratch, [queries][kBlockTokens]; unspecified afterwards
 };
 
 struct Kernels {
@@ -62,7 +64,7 @@ struct Kernels {
 
   // c[t][r] (+)= sum_k a[k][t] * b[k][r] for `tokens` <= gemm_tokens rows of a; b is [k_count][32] from expand,
   // a is [k_count][gemm_tokens] (columns beyond `tokens` may hold anything finite). first: start from zero,
-  // else continue the chain that c holds.
+  // else continue the chain that c holds. Each row of c that is used holds 32 values.
   using GemmTile = void (*)(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c,
                             uint64_t c_stride, bool first);
   GemmTile gemm_tile;
@@ -77,12 +79,12 @@ struct Kernels {
   void (*rms_norm_l)(Dtype D, const float* x, const float* w, uint64_t n, float eps, float* out);
   // y = R(x * rsqrt(mean(x^2) + eps) * (1 + w))
   void (*rms_norm_g)(Dtype D, const float* x, const float* w, uint64_t n, float eps, float* out);
-  // y = R((x - mean) / sqrt(var + eps) * w + b), biased variance; b may be null
+  // y = R((x - mean) * (1 / sqrt(var + eps)) * w + b), biased variance; b may be null. out may be x.
   void (*layer_norm)(Dtype D, const float* x, const float* w, const float* b, uint64_t n, float eps, float* out);
   // Half-split rotation of the first `rotary` values of one head in place: pairs (i, i + rotary/2);
   // x1' = R(R(x1*cos_i) + R(-x2*sin_i)), x2' = R(R(x2*cos_i) + R(x1*sin_i)). cos, sin: [rotary/2], rounded to D already.
   void (*rope)(Dtype D, float* x, const float* cos, const float* sin, uint32_t rotary);
-  // x = R(act(x)); gelu_new with all its roundings (architectures: "unfused").
+  // x = R(act(x)); gelu_new rounds each of its steps to D, as transformers' unfused Python does.
   void (*activate)(Activation act, Dtype D, float* x, uint64_t n);
   // gate = R(R(act(gate)) * up)
   void (*activate_mul)(Activation act, Dtype D, float* gate, const float* up, uint64_t n);
@@ -95,7 +97,7 @@ struct Kernels {
   void (*load)(Dtype D, const void* in, uint64_t n, float* out);
 
   void (*attend_block)(const AttendBlock& block);
-  // Merges the state (m2, l2, o2) of a later chunk into (m, l, o): rows of head_dim.
+  // Merges the state (m2, l2, o2) of a later chunk into (m, l, o): rows of head_dim. m2 = -inf (nothing seen) is no-op.
   void (*attend_merge)(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2);
   // out = R(o / l)
   void (*attend_finish)(Dtype D, uint32_t head_dim, float l, const float* o, float* out);

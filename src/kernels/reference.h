@@ -1,0 +1,47 @@
+// The reference kernels: the meaning of each entry of the table in portable scalar code, slow and readable.
+// Internal to src/kernels; the other folders go through kernels.h.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels::reference {
+
+constexpr uint32_t kGemmTokens = 4;
+
+template <Format F>
+void gemv(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a, float* y_b);
+template <Format F>
+void expand(const void* panel, uint64_t k_begin, uint64_t k_count, float* out);
+void gemm_tile(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c, uint64_t c_stride,
+               bool first);
+void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
+                 float* a);
+
+void round_row(Dtype D, float* x, uint64_t n);
+void add(Dtype D, float* x, const float* y, uint64_t n);
+void add_bias(float* x, const float* bias, uint64_t n);
+void scale(Dtype D, float* x, float factor, uint64_t n);
+void rms_norm_l(Dtype D, const float* x, const float* w, uint64_t n, float eps, float* out);
+void rms_norm_g(Dtype D, const float* x, const float* w, uint64_t n, float eps, float* out);
+void layer_norm(Dtype D, const float* x, const float* w, const float* b, uint64_t n, float eps, float* out);
+void rope(Dtype D, float* x, const float* cos, const float* sin, uint32_t rotary);
+void activate(Activation act, Dtype D, float* x, uint64_t n);
+void activate_mul(Activation act, Dtype D, float* gate, const float* up, uint64_t n);
+void softcap(Dtype D, float* x, float cap, uint64_t n);
+void store(Dtype D, const float* x, uint64_t n, void* out);
+void load(Dtype D, const void* in, uint64_t n, float* out);
+
+void attend_block(const AttendBlock& block);
+void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2);
+void attend_finish(Dtype D, uint32_t head_dim, float l, const float* o, float* out);
+
+}  // namespace rhapsode::kernels::reference
+
+namespace rhapsode::kernels {
+
+// The tables, each defined in its own file.
+extern const Kernels kReference;
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+
+}  // namespace rhapsode::kernels

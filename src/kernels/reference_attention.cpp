@@ -1,0 +1,74 @@
+// Attention of the reference set: online softmax over blocks of 64 tokens, one query row at a time.
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/math.h"
+#include "kernels/reference.h"
+
+namespace rhapsode::kernels::reference {
+namespace {
+
+float cached(Dtype dtype, const void* data, uint64_t index) {
+  float x;
+  load(dtype, static_cast<const std::byte*>(data) + index * dtype_bytes(dtype), 1, &x);
+  return x;
+}
+
+float score(const AttendBlock& block, const float* q, uint32_t token) {
+  float sum = 0.0f;
+  for (uint32_t d = 0; d < block.head_dim; ++d)
+    sum = std::fma(q[d], cached(block.kv_dtype, block.k, uint64_t{d} * kBlockTokens + token), sum);
+  sum = sum * block.scale;
+  return block.softcap == 0.0f ? sum : block.softcap * tanh_f32(sum / block.softcap);
+}
+
+void attend_row(const AttendBlock& block, uint32_t query) {
+  const uint32_t begin = block.begin[query], end = block.end[query];
+  if (begin >= end) return;
+  float* p = block.scores + uint64_t{query} * kBlockTokens;
+  float* o = block.o + uint64_t{query} * block.head_dim;
+  float maximum = block.m[query];
+  for (uint32_t j = begin; j < end; ++j) {
+    p[j] = score(block, block.q + query * block.q_stride, j);
+    maximum = p[j] > maximum ? p[j] : maximum;
+  }
+  maximum += 0.0f;  // -0 becomes 0, so that the state does not tell in which order zeros were compared
+  const float correction = exp_f32(block.m[query] - maximum);
+  std::array<float, 16> partials{};
+  for (uint32_t j = begin; j < end; ++j) {
+    p[j] = exp_f32(p[j] - maximum);
+    partials[j % 16] += p[j];
+  }
+  for (uint32_t width = 8; width > 0; width /= 2)
+    for (uint32_t j = 0; j < width; ++j) partials[j] += partials[j + width];
+  block.m[query] = maximum;
+  block.l[query] = block.l[query] * correction + partials[0];
+  for (uint32_t d = 0; d < block.head_dim; ++d) {
+    o[d] = o[d] * correction;
+    for (uint32_t j = begin; j < end; ++j)
+      o[d] = std::fma(p[j], cached(block.kv_dtype, block.v, uint64_t{j} * block.head_dim + d), o[d]);
+  }
+}
+
+}  // namespace
+
+void attend_block(const AttendBlock& block) {
+  for (uint32_t query = 0; query < block.queries; ++query) attend_row(block, query);
+}
+
+void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2) {
+  if (m2 == -std::numeric_limits<float>::infinity()) return;  // the later chunk saw no token
+  const float maximum = (m2 > *m ? m2 : *m) + 0.0f;
+  const float mine = exp_f32(*m - maximum), theirs = exp_f32(m2 - maximum);
+  *m = maximum;
+  *l = std::fma(l2, theirs, *l * mine);
+  for (uint32_t d = 0; d < head_dim; ++d) o[d] = std::fma(o2[d], theirs, o[d] * mine);
+}
+
+void attend_finish(Dtype D, uint32_t head_dim, float l, const float* o, float* out) {
+  for (uint32_t d = 0; d < head_dim; ++d) out[d] = round_to(D, o[d] / l);
+}
+
+}  // namespace rhapsode::kernels::reference
