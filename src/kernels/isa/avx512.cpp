@@ -1,13 +1,9 @@
 // The AVX-512 kernel set: the kernels of vec_*.h on vectors of 16 floats. Compiled with wide instruction
 // flags, so it includes intrinsics and plain structs only, and nothing but the table leaves this file.
 #include "kernels/isa/vec_avx512.h"
-// clang-format off: each of these builds on the ones before it
-#include "kernels/isa/vec_attention.h"
-#include "kernels/isa/vec_math.h"
-#include "kernels/isa/vec_matmul.h"
-#include "kernels/isa/vec_rows.h"
+
+// The kernels are written in terms of the vector above, so they come after it, in a block of their own.
 #include "kernels/isa/vec_table.h"
-// clang-format on
 
 namespace rhapsode::kernels {
 

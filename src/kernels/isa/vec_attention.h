@@ -3,6 +3,9 @@
 // vec_math.h, vec_rows.h and vec_matmul.h before it.
 #pragma once
 
+#include "kernels/isa/vec_math.h"
+#include "kernels/isa/vec_matmul.h"
+#include "kernels/isa/vec_rows.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {

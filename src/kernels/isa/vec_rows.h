@@ -1,6 +1,7 @@
-// Row kernels on vectors, as reference_rows.cpp has them. Needs a vec_<isa>.h and vec_math.h before it.
+// Row kernels on vectors, as reference_rows.cpp has them. Needs a vec_<isa>.h before it.
 #pragma once
 
+#include "kernels/isa/vec_math.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {

@@ -1,6 +1,10 @@
-// The table of a vector set, made of the kernels of the vec_*.h files. Needs all of them before it.
+// The table of a vector set, made of the kernels of the vec_*.h files. Needs a vec_<isa>.h before it.
 #pragma once
 
+#include "kernels/isa/vec_attention.h"
+#include "kernels/isa/vec_math.h"
+#include "kernels/isa/vec_matmul.h"
+#include "kernels/isa/vec_rows.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
