@@ -6,11 +6,37 @@
 #include "kernels/kernels.h"
 #include "kernels/reference.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace rhapsode::kernels {
 namespace {
 
+#if defined(__x86_64__)
+// __builtin_cpu_supports knows no "f16c" in every compiler that builds this; it follows the AVX state
+// otherwise.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
 std::vector<KernelSet> detect() {
   std::vector<KernelSet> sets;
+#if defined(__x86_64__)
+  sets.push_back({&kAvx512, has_avx512(), "AVX-512 F, BW, VL, DQ"});
+  sets.push_back({&kAvx2, has_avx2(), "AVX2, FMA, F16C"});
+#endif
   sets.push_back({&kReference, true, "nothing"});
   return sets;
 }

@@ -1,0 +1,157 @@
+// The vector of the AVX2 set: 8 floats, and the few operations that the vec_*.h kernels are written in.
+// Included by avx2.cpp alone. Everything is in an anonymous namespace: code compiled under wide flags must
+// not be merged with code of the same name elsewhere.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace rhapsode::kernels {
+namespace {
+
+using F = __m256;     // 8 floats
+using I = __m256i;    // 8 dwords
+using Mask = __m256;  // all bits of a chosen lane
+constexpr uint32_t kWidth = 8;
+
+inline F splat(float x) {
+  return _mm256_set1_ps(x);
+}
+inline F splat_from(const float* p) {
+  return _mm256_broadcast_ss(p);
+}
+inline F zero() {
+  return _mm256_setzero_ps();
+}
+inline F load(const float* p) {
+  return _mm256_loadu_ps(p);
+}
+inline void store(float* p, F x) {
+  _mm256_storeu_ps(p, x);
+}
+
+// The first n lanes, n < 8.
+inline I lanes(uint64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline F load_first(const float* p, uint64_t n) {
+  return _mm256_maskload_ps(p, lanes(n));
+}
+inline void store_first(float* p, uint64_t n, F x) {
+  _mm256_maskstore_ps(p, lanes(n), x);
+}
+
+inline F fma(F a, F b, F c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+inline F larger(F a, F b) {
+  return _mm256_max_ps(a, b);
+}  // a > b ? a : b
+inline F smaller(F a, F b) {
+  return _mm256_min_ps(a, b);
+}  // a < b ? a : b
+inline Mask less(F a, F b) {
+  return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+}
+inline Mask is_nan(F x) {
+  return _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+}
+inline Mask lanes_between(uint32_t first, uint32_t begin, uint32_t end) {  // begin <= first + lane < end
+  const I at =
+      _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(first)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  const I below = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin)), at);
+  return _mm256_castsi256_ps(
+      _mm256_andnot_si256(below, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end)), at)));
+}
+inline F choose(Mask mask, F yes, F no) {
+  return _mm256_blendv_ps(no, yes, mask);
+}
+
+inline I bits(F x) {
+  return _mm256_castps_si256(x);
+}
+inline F from_bits(I x) {
+  return _mm256_castsi256_ps(x);
+}
+inline I splat_i(uint32_t x) {
+  return _mm256_set1_epi32(static_cast<int>(x));
+}
+inline I add_i(I a, I b) {
+  return _mm256_add_epi32(a, b);
+}
+inline I sub_i(I a, I b) {
+  return _mm256_sub_epi32(a, b);
+}
+inline I and_i(I a, I b) {
+  return _mm256_and_si256(a, b);
+}
+inline I or_i(I a, I b) {
+  return _mm256_or_si256(a, b);
+}
+template <int N>
+inline I shift_left(I x) {
+  return _mm256_slli_epi32(x, N);
+}
+template <int N>
+inline I shift_right(I x) {
+  return _mm256_srli_epi32(x, N);
+}
+template <int N>
+inline I shift_right_signed(I x) {
+  return _mm256_srai_epi32(x, N);
+}
+inline I load_dwords(const uint8_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+
+// 16-bit elements in memory, widened to a dword or to float, and back.
+inline I load_u16(const uint8_t* p) {
+  return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline F load_f16(const uint8_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline void store_f16(uint8_t* p, F x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+inline void store_u16(uint8_t* p, I x) {  // x < 65536
+  const I packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(x, x), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+inline F round_f16(F x) {
+  return _mm256_cvtph_ps(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+inline float sqrt_of(float x) {
+  return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
+inline float largest(F x) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+}
+
+// The 16 partial sums of a row reduction, lane i % 16.
+constexpr uint32_t kPartialVectors = 2;
+inline float total(const F* partials) {
+  const F eight = partials[0] + partials[1];
+  __m128 four = _mm256_castps256_ps128(eight) + _mm256_extractf128_ps(eight, 1);
+  four = four + _mm_movehl_ps(four, four);
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
+}
+
+// Zen 3 streams faster without software prefetch at every distance tried.
+inline void prefetch_ahead(const uint8_t*) {}
+
+// Register tile: 6 tokens by 16 of the 32 rows; few tokens take all 32 rows at once to have enough chains in
+// flight.
+constexpr uint32_t kGemmTokens = 6;
+constexpr uint32_t tile_vectors(uint32_t tokens) {
+  return tokens <= 3 ? 4 : 2;
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels

@@ -1,0 +1,156 @@
+// The vector of the AVX-512 set: 16 floats, and the few operations that the vec_*.h kernels are written in.
+// Included by avx512.cpp alone. Everything is in an anonymous namespace: code compiled under wide flags must
+// not be merged with code of the same name elsewhere.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace rhapsode::kernels {
+namespace {
+
+using F = __m512;        // 16 floats
+using I = __m512i;       // 16 dwords
+using Mask = __mmask16;  // one bit a lane
+constexpr uint32_t kWidth = 16;
+
+inline F splat(float x) {
+  return _mm512_set1_ps(x);
+}
+inline F splat_from(const float* p) {
+  return _mm512_set1_ps(*p);
+}
+inline F zero() {
+  return _mm512_setzero_ps();
+}
+inline F load(const float* p) {
+  return _mm512_loadu_ps(p);
+}
+inline void store(float* p, F x) {
+  _mm512_storeu_ps(p, x);
+}
+
+// The first n lanes, n < 16.
+inline Mask lanes(uint64_t n) {
+  return static_cast<Mask>((1u << n) - 1u);
+}
+inline F load_first(const float* p, uint64_t n) {
+  return _mm512_maskz_loadu_ps(lanes(n), p);
+}
+inline void store_first(float* p, uint64_t n, F x) {
+  _mm512_mask_storeu_ps(p, lanes(n), x);
+}
+
+inline F fma(F a, F b, F c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+inline F larger(F a, F b) {
+  return _mm512_max_ps(a, b);
+}  // a > b ? a : b
+inline F smaller(F a, F b) {
+  return _mm512_min_ps(a, b);
+}  // a < b ? a : b
+inline Mask less(F a, F b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+inline Mask is_nan(F x) {
+  return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+}
+inline Mask lanes_between(uint32_t first, uint32_t begin, uint32_t end) {  // begin <= first + lane < end
+  const I lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const I at = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first)), lane);
+  const Mask from = _mm512_cmpge_epi32_mask(at, _mm512_set1_epi32(static_cast<int>(begin)));
+  return _mm512_mask_cmplt_epi32_mask(from, at, _mm512_set1_epi32(static_cast<int>(end)));
+}
+inline F choose(Mask mask, F yes, F no) {
+  return _mm512_mask_blend_ps(mask, no, yes);
+}
+
+inline I bits(F x) {
+  return _mm512_castps_si512(x);
+}
+inline F from_bits(I x) {
+  return _mm512_castsi512_ps(x);
+}
+inline I splat_i(uint32_t x) {
+  return _mm512_set1_epi32(static_cast<int>(x));
+}
+inline I add_i(I a, I b) {
+  return _mm512_add_epi32(a, b);
+}
+inline I sub_i(I a, I b) {
+  return _mm512_sub_epi32(a, b);
+}
+inline I and_i(I a, I b) {
+  return _mm512_and_si512(a, b);
+}
+inline I or_i(I a, I b) {
+  return _mm512_or_si512(a, b);
+}
+template <int N>
+inline I shift_left(I x) {
+  return _mm512_slli_epi32(x, N);
+}
+template <int N>
+inline I shift_right(I x) {
+  return _mm512_srli_epi32(x, N);
+}
+template <int N>
+inline I shift_right_signed(I x) {
+  return _mm512_srai_epi32(x, N);
+}
+inline I load_dwords(const uint8_t* p) {
+  return _mm512_loadu_si512(p);
+}
+
+// 16-bit elements in memory, widened to a dword or to float, and back.
+inline I load_u16(const uint8_t* p) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline F load_f16(const uint8_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline void store_f16(uint8_t* p, F x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+inline void store_u16(uint8_t* p, I x) {  // x < 65536
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+}
+inline F round_f16(F x) {
+  return _mm512_cvtph_ps(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+inline float sqrt_of(float x) {
+  return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
+inline float largest(F x) {
+  const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+}
+
+// The 16 partial sums of a row reduction, lane i % 16.
+constexpr uint32_t kPartialVectors = 1;
+inline float total(const F* partials) {
+  const __m256 eight = _mm512_castps512_ps256(partials[0]) + _mm512_extractf32x8_ps(partials[0], 1);
+  __m128 four = _mm256_castps256_ps128(eight) + _mm256_extractf128_ps(eight, 1);
+  four = four + _mm_movehl_ps(four, four);
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
+}
+
+// Zen 5 needs 2 KiB of software prefetch to reach its bandwidth (57-64 against 54-56 GB/s with two threads).
+inline void prefetch_ahead(const uint8_t* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(p) + 2048, _MM_HINT_T0);
+}
+
+// Register tile: 12 tokens by all 32 rows of a panel: 24 accumulators of the 32 registers.
+constexpr uint32_t kGemmTokens = 12;
+constexpr uint32_t tile_vectors(uint32_t) {
+  return 2;
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels

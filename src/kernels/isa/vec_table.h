@@ -1,0 +1,41 @@
+// The table of a vector set, made of the kernels of the vec_*.h files. Needs a vec_<isa>.h before it.
+#pragma once
+
+#include "kernels/isa/vec_attention.h"
+#include "kernels/isa/vec_math.h"
+#include "kernels/isa/vec_matmul.h"
+#include "kernels/isa/vec_rows.h"
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+constexpr Kernels table(std::string_view name) {
+  return {
+      .name = name,
+      .gemv = {gemv<Format::f32>, gemv<Format::f16>, gemv<Format::bf16>},
+      .expand = {expand<Format::f32>, expand<Format::f16>, expand<Format::bf16>},
+      .gemm_tile = gemm_tile,
+      .gemm_tokens = kGemmTokens,
+      .round_row = round_row,
+      .add = add,
+      .add_bias = add_bias,
+      .scale = scale,
+      .rms_norm_l = rms_norm_l,
+      .rms_norm_g = rms_norm_g,
+      .layer_norm = layer_norm,
+      .rope = rope,
+      .activate = activate,
+      .activate_mul = activate_mul,
+      .softcap = softcap,
+      .pack_tokens = pack_tokens,
+      .store = store_row,
+      .load = load_row,
+      .attend_block = attend_block,
+      .attend_merge = attend_merge,
+      .attend_finish = attend_finish,
+  };
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels

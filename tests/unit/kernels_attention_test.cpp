@@ -1,0 +1,244 @@
+// attend_block, attend_merge and attend_finish: against softmax in double, and each set against the
+// reference.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// A cache of some blocks of one kv head, and query rows over it.
+struct Scene {
+  Dtype dtype;
+  uint32_t head_dim, queries, blocks;
+  float softcap = 0.0f;
+  std::vector<float> q;                                // [queries][head_dim + 3]
+  std::vector<std::vector<std::byte>> k, v;            // a block each
+  std::vector<std::vector<float>> k_values, v_values;  // the same as floats
+  std::vector<std::vector<uint32_t>> begin, end;       // [blocks][queries]
+
+  uint64_t stride() const { return head_dim + 3; }
+};
+
+struct State {
+  std::vector<float> m, l, o;
+  State(uint32_t queries, uint32_t head_dim) : m(queries, -kInfinity), l(queries), o(queries * head_dim) {}
+};
+
+enum class Mask { all, causal, ragged };
+
+Scene make_scene(uint32_t seed, Dtype dtype, uint32_t head_dim, uint32_t queries, uint32_t blocks,
+                 Mask mask) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  Scene scene{dtype, head_dim, queries, blocks, 0.0f, {}, {}, {}, {}, {}, {}, {}};
+  scene.q.resize(queries * scene.stride());
+  for (float& x : scene.q) x = normal(random) * (random() % 20 == 0 ? 6.0f : 1.0f);
+  for (uint32_t b = 0; b < blocks; ++b) {
+    for (auto [bytes, values] :
+         {std::pair{&scene.k, &scene.k_values}, std::pair{&scene.v, &scene.v_values}}) {
+      std::vector<float> floats(head_dim * kBlockTokens);
+      for (float& x : floats) x = round_to(dtype, normal(random));
+      bytes->emplace_back(floats.size() * dtype_bytes(dtype));
+      select_kernels("reference").store(dtype, floats.data(), floats.size(), bytes->back().data());
+      values->push_back(std::move(floats));
+    }
+    std::vector<uint32_t> begin(queries, 0), end(queries, kBlockTokens);
+    for (uint32_t i = 0; i < queries; ++i) {
+      if (mask == Mask::causal) end[i] = b + 1 < blocks ? kBlockTokens : std::min(kBlockTokens, i / 2 + 1);
+      if (mask == Mask::ragged) {
+        begin[i] = random() % (kBlockTokens + 1);
+        end[i] = random() % (kBlockTokens + 1);  // empty for about half of the rows
+      }
+    }
+    scene.begin.push_back(begin);
+    scene.end.push_back(end);
+  }
+  return scene;
+}
+
+void attend(const Kernels& set, const Scene& scene, uint32_t block, State& state) {
+  std::vector<float> scores(scene.queries * kBlockTokens, NAN);
+  set.attend_block({.k = scene.k[block].data(),
+                    .v = scene.v[block].data(),
+                    .kv_dtype = scene.dtype,
+                    .head_dim = scene.head_dim,
+                    .queries = scene.queries,
+                    .q = scene.q.data(),
+                    .q_stride = scene.stride(),
+                    .scale = 1.0f / std::sqrt(static_cast<float>(scene.head_dim)),
+                    .softcap = scene.softcap,
+                    .begin = scene.begin[block].data(),
+                    .end = scene.end[block].data(),
+                    .m = state.m.data(),
+                    .l = state.l.data(),
+                    .o = state.o.data(),
+                    .scores = scores.data()});
+}
+
+State attend_all(const Kernels& set, const Scene& scene) {
+  State state(scene.queries, scene.head_dim);
+  for (uint32_t b = 0; b < scene.blocks; ++b) attend(set, scene, b, state);
+  return state;
+}
+
+// Attention of one row in double; empty where it sees nothing.
+std::vector<double> exact(const Scene& scene, uint32_t query) {
+  std::vector<double> scores, out(scene.head_dim);
+  double top = -kInfinity, sum = 0;
+  for (uint32_t b = 0; b < scene.blocks; ++b) {
+    for (uint32_t j = scene.begin[b][query]; j < scene.end[b][query]; ++j) {
+      double s = 0;
+      for (uint32_t d = 0; d < scene.head_dim; ++d)
+        s += static_cast<double>(scene.q[query * scene.stride() + d]) *
+             scene.k_values[b][d * kBlockTokens + j];
+      s /= std::sqrt(static_cast<double>(scene.head_dim));
+      if (scene.softcap != 0) s = scene.softcap * std::tanh(s / scene.softcap);
+      scores.push_back(s);
+      top = std::max(top, s);
+    }
+  }
+  size_t at = 0;
+  for (uint32_t b = 0; b < scene.blocks; ++b) {
+    for (uint32_t j = scene.begin[b][query]; j < scene.end[b][query]; ++j) {
+      const double p = std::exp(scores[at++] - top);
+      sum += p;
+      for (uint32_t d = 0; d < scene.head_dim; ++d) out[d] += p * scene.v_values[b][j * scene.head_dim + d];
+    }
+  }
+  for (double& x : out) x /= sum;
+  return scores.empty() ? std::vector<double>{} : out;
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
+}
+
+TEST(KernelsAttention, ReferenceIsSoftmaxAttention) {
+  for (Mask mask : {Mask::all, Mask::causal, Mask::ragged}) {
+    for (float cap : {0.0f, 5.0f}) {
+      Scene scene = make_scene(1, Dtype::bf16, 20, 9, 3, mask);
+      scene.softcap = cap;
+      const State state = attend_all(select_kernels("reference"), scene);
+      for (uint32_t i = 0; i < scene.queries; ++i) {
+        const std::vector<double> expected = exact(scene, i);
+        if (expected.empty()) {
+          EXPECT_EQ(state.m[i], -kInfinity);
+          EXPECT_EQ(state.l[i], 0.0f);
+          continue;
+        }
+        std::vector<float> out(scene.head_dim);
+        select_kernels("reference")
+            .attend_finish(Dtype::f32, scene.head_dim, state.l[i], state.o.data() + i * scene.head_dim,
+                           out.data());
+        for (uint32_t d = 0; d < scene.head_dim; ++d) EXPECT_NEAR(out[d], expected[d], 3e-6);
+      }
+    }
+  }
+}
+
+TEST(KernelsAttention, EverySetEqualsTheReferenceBitForBit) {
+  for (const KernelSet& entry : kernel_sets()) {
+    if (!entry.supported || entry.kernels->name == "reference") continue;
+    for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16}) {
+      for (uint32_t head_dim : {1u, 7u, 16u, 31u, 64u, 80u, 100u, 129u}) {
+        for (uint32_t queries : {1u, 3u, 6u, 7u, 13u, 29u}) {
+          for (Mask mask : {Mask::all, Mask::causal, Mask::ragged}) {
+            Scene scene = make_scene(head_dim * 100 + queries, dtype, head_dim, queries, 2, mask);
+            scene.softcap = queries % 2 == 0 ? 0.0f : 8.0f;
+            const State expected = attend_all(select_kernels("reference"), scene);
+            const State found = attend_all(*entry.kernels, scene);
+            ASSERT_TRUE(same(expected.m, found.m)) << "m " << head_dim << " " << queries;
+            ASSERT_TRUE(same(expected.l, found.l)) << "l " << head_dim << " " << queries;
+            ASSERT_TRUE(same(expected.o, found.o)) << "o " << head_dim << " " << queries;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(KernelsAttention, ARowDoesNotDependOnItsCompany) {
+  for (const KernelSet& entry : kernel_sets()) {
+    if (!entry.supported) continue;
+    const Scene scene = make_scene(3, Dtype::bf16, 48, 14, 2, Mask::causal);
+    const State together = attend_all(*entry.kernels, scene);
+    for (uint32_t i = 0; i < scene.queries; ++i) {
+      Scene alone = scene;
+      alone.queries = 1;
+      alone.q.assign(scene.q.begin() + i * scene.stride(), scene.q.begin() + (i + 1) * scene.stride());
+      for (uint32_t b = 0; b < scene.blocks; ++b) {
+        alone.begin[b] = {scene.begin[b][i]};
+        alone.end[b] = {scene.end[b][i]};
+      }
+      const State state = attend_all(*entry.kernels, alone);
+      EXPECT_EQ(state.l[0], together.l[i]);
+      EXPECT_EQ(0, std::memcmp(state.o.data(), together.o.data() + i * scene.head_dim, scene.head_dim * 4));
+    }
+  }
+}
+
+TEST(KernelsAttention, WhatMaskedTokensHoldIsOfNoConsequence) {
+  for (const KernelSet& entry : kernel_sets()) {
+    if (!entry.supported) continue;
+    Scene scene = make_scene(4, Dtype::f16, 40, 8, 1, Mask::all);
+    for (uint32_t i = 0; i < scene.queries; ++i) {
+      scene.begin[0][i] = 5 + i % 3;
+      scene.end[0][i] = i == 6 ? 0 : 40 + i;
+    }
+    const State clean = attend_all(*entry.kernels, scene);
+    const uint16_t nan = 0x7e01;
+    for (uint32_t j = 0; j < kBlockTokens; ++j) {
+      if (j >= 5 && j < 47) continue;
+      for (uint32_t d = 0; d < scene.head_dim; ++d) {
+        std::memcpy(scene.k[0].data() + (d * kBlockTokens + j) * 2, &nan, 2);
+        std::memcpy(scene.v[0].data() + (j * scene.head_dim + d) * 2, &nan, 2);
+      }
+    }
+    const State dirty = attend_all(*entry.kernels, scene);
+    EXPECT_TRUE(same(clean.m, dirty.m) && same(clean.l, dirty.l) && same(clean.o, dirty.o))
+        << entry.kernels->name;
+    EXPECT_EQ(dirty.m[6], -kInfinity);
+  }
+}
+
+TEST(KernelsAttention, MergingChunksIsAttentionOverBoth) {
+  const Scene scene = make_scene(5, Dtype::f32, 37, 6, 4, Mask::ragged);
+  for (const KernelSet& entry : kernel_sets()) {
+    if (!entry.supported) continue;
+    const Kernels& set = *entry.kernels;
+    State first(scene.queries, scene.head_dim), second = first, expected = first;
+    for (uint32_t b : {0u, 1u}) attend(select_kernels("reference"), scene, b, first);
+    for (uint32_t b : {2u, 3u}) attend(select_kernels("reference"), scene, b, second);
+    expected = first;
+    for (uint32_t i = 0; i < scene.queries; ++i) {
+      const uint64_t at = i * scene.head_dim;
+      for (auto [kernels, state] :
+           {std::pair{&set, &first}, std::pair{&select_kernels("reference"), &expected}})
+        kernels->attend_merge(scene.head_dim, &state->m[i], &state->l[i], &state->o[at], second.m[i],
+                              second.l[i], &second.o[at]);
+      const std::vector<double> out = exact(scene, i);
+      for (uint32_t d = 0; d < out.size(); ++d) EXPECT_NEAR(first.o[at + d] / first.l[i], out[d], 3e-6);
+      for (Dtype D : {Dtype::f32, Dtype::f16, Dtype::bf16}) {
+        std::vector<float> a(scene.head_dim), b(scene.head_dim);
+        set.attend_finish(D, scene.head_dim, 1.7f, &first.o[at], a.data());
+        select_kernels("reference").attend_finish(D, scene.head_dim, 1.7f, &first.o[at], b.data());
+        EXPECT_TRUE(same(a, b));
+      }
+    }
+    EXPECT_TRUE(same(first.m, expected.m) && same(first.l, expected.l) && same(first.o, expected.o))
+        << set.name;
+  }
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels
