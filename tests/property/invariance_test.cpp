@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "golden/golden_model.h"
+#include "models/golden_model.h"
 
 namespace rhapsode {
 namespace {

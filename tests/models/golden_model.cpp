@@ -1,4 +1,4 @@
-#include "golden/golden_model.h"
+#include "models/golden_model.h"
 
 #include <algorithm>
 #include <cstring>
