@@ -40,8 +40,8 @@ VARIANTS = variants_of(
     "llama",
     BASE,
     {
-        "gqa": {"whole": True},
-        "tied": {"config": dict(SMALL, tie_word_embeddings=True, rope_theta=100000.0)},
+        "gqa": {"whole": True, "stored": "float32"},
+        "tied": {"config": dict(SMALL, tie_word_embeddings=True, rope_theta=100000.0), "stored": "float32"},
         "mqa": {"config": dict(SMALL, num_key_value_heads=1, head_dim=12, num_hidden_layers=3)},
         "mha-default-head-dim": {"config": dict(SMALL, num_attention_heads=3), "absent": ("head_dim", "num_key_value_heads")},
         "bias": {"config": dict(SMALL, attention_bias=True, mlp_bias=True)},
@@ -50,9 +50,9 @@ VARIANTS = variants_of(
         "rope-dynamic": DYNAMIC,
         "rope-yarn": {"config": dict(SMALL, rope_scaling=YARN)},
         "rope-yarn-keys": {"config": dict(SMALL, rope_scaling=YARN_KEYS)},
-        "sharded": {"config": SMALL, "shard_size": "30KB"},
+        "sharded": {"config": SMALL, "shard_size": "20KB"},
         "saved-config": {"config": dict(SMALL, rope_scaling=LLAMA3), "config_style": "saved"},
-        "stored-bf16": {"config": dict(SMALL, hidden_size=48), "stored": "bfloat16"},
+        "stored-bf16": {"config": dict(SMALL, hidden_size=48)},
         "stored-fp16": {"config": dict(SMALL, hidden_size=36, tie_word_embeddings=True), "stored": "float16"},
     },
 )

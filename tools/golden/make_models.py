@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import pins
 
-FAMILIES = ["llama"]
+MODULES = ["llama", "llama_kin", "gemma", "parallel", "bitnet"]
 TRIES = 60
 
 
@@ -35,7 +35,7 @@ def make(variant):
 def main():
     pins.settle()
     wanted = sys.argv[1:]
-    known = [v for family in FAMILIES for v in importlib.import_module(family).VARIANTS]
+    known = [v for module in MODULES for v in importlib.import_module(module).VARIANTS]
     chosen = [v for v in known if not wanted or v.family in wanted or v.folder in wanted]
     if not chosen:
         sys.exit(f"nothing is called {' '.join(wanted)}; known: {' '.join(v.folder for v in known)}")

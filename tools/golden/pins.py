@@ -37,6 +37,7 @@ def settle():
     import os
 
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # bitnet.py of transformers compiles; eager is what is recorded
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     check()
     import torch

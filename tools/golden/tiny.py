@@ -27,7 +27,8 @@ def fill(model, seed, spread):
     """
     generator = torch.Generator().manual_seed(seed)
     neutral = 0.0 if model.config.model_type in ZERO_CENTRED_NORMS else 1.0
-    tied = model.config.tie_word_embeddings
+    # A tied head must not merely repeat the last token: the layers have to outweigh the embedding, scaled or not.
+    embedding = 1.0 if not model.config.tie_word_embeddings else 0.25 if neutral else 0.1
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
@@ -35,8 +36,8 @@ def fill(model, seed, spread):
                 weight.copy_(noise * 0.3)
             elif is_norm(name):
                 weight.copy_(neutral + noise * 0.3)
-            elif "embed" in name and "embed_out" not in name:
-                weight.copy_(noise * (0.25 if tied else 1.0))
+            elif "embed" in name and "embed_out" not in name:  # embed_tokens, word_embeddings, embed_in
+                weight.copy_(noise * embedding)
             else:
                 weight.copy_(noise * (spread / weight.shape[-1] ** 0.5))
 

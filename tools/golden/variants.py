@@ -9,7 +9,8 @@ class Variant:
     family: str
     name: str
     config: dict
-    stored: str = "float32"
+    stored: str = "bfloat16"  # dtype of the file; half the size, and float32 runs of it are as exact
+    primary: str = "float32"  # dtype of the full record
     shard_size: str | None = None  # None: one file
     config_style: str = "published"  # or "saved": as transformers 5 writes it
     long_length: int = 200

@@ -1,0 +1,79 @@
+"""BitNet: ternary projections packed four rows to a byte (multiplied or divided by their scale), and plain masters."""
+
+import json
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers.integrations.bitnet import pack_weights
+
+from variants import variants_of
+
+BASE = {
+    "architectures": ["BitNetForCausalLM"],
+    "model_type": "bitnet",
+    "hidden_size": 60,
+    "intermediate_size": 68,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "hidden_act": "relu2",
+    "vocab_size": 147,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "max_position_embeddings": 512,
+    "attention_bias": False,
+    "tie_word_embeddings": True,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+def set_quantization(directory, linear_class, mode):
+    file = directory / "config.json"
+    config = json.loads(file.read_text())
+    config["quantization_config"] = {
+        "quant_method": "bitnet",
+        "linear_class": linear_class,
+        "quantization_mode": mode,
+        "modules_to_not_convert": None,
+    }
+    file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def packed(linear_class):
+    def convert(directory):
+        tensors = load_file(directory / "model.safetensors")
+        for name in [n for n in tensors if n.endswith("_proj.weight")]:
+            weight = tensors[name].float()
+            scale = weight.abs().mean()
+            tensors[name] = pack_weights((weight / scale).round().clamp(-1, 1))
+            stored = scale if linear_class == "autobitlinear" else 1.0 / scale
+            tensors[name + "_scale"] = stored.reshape(1).to(tensors["model.norm.weight"].dtype)
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        (directory / "model.safetensors").chmod(0o644)
+        set_quantization(directory, linear_class, "offline")
+
+    return convert
+
+
+def online(directory):
+    set_quantization(directory, "autobitlinear", "online")
+
+
+VARIANTS = variants_of(
+    "bitnet",
+    BASE,
+    {
+        "packed": {"after_write": packed("autobitlinear"), "stored": "float32"},
+        "packed-divide": {"after_write": packed("bitlinear"), "stored": "float32", "config": {"num_key_value_heads": 3, "hidden_size": 72}},
+        "packed-bf16": {"after_write": packed("autobitlinear"), "primary": "bfloat16"},
+        "online": {"after_write": online, "stored": "float32"},
+        "online-bf16": {"after_write": online, "primary": "bfloat16"},
+        "masters": {
+            "config": {"num_key_value_heads": 1, "hidden_size": 48, "intermediate_size": 52},
+            "dtypes": ("bfloat16",),
+        },
+    },
+    dtypes=(),  # transformers cannot load a quantized file in another dtype: its scales keep the file's
+)
