@@ -159,12 +159,12 @@ std::optional<ConfigJson> ConfigJson::object(const char* key) const {
 ActivationKind read_activation(const ConfigJson& config, const char* key) {
   const std::string name = config.text(key);
   if (name == "silu" || name == "swish") return ActivationKind::silu;
-  if (name == "gelu_pytorch_tanh") return ActivationKind::gelu_tanh;
+  if (name == "gelu_pytorch_tanh" || name == "gelu_fast") return ActivationKind::gelu_tanh;
   if (name == "gelu_new") return ActivationKind::gelu_new;
   if (name == "gelu") return ActivationKind::gelu_erf;
   if (name == "relu2") return ActivationKind::relu2;
   if (name == "relu") return ActivationKind::relu;
-  config.unsupported(key, "\"" + name + "\"", "silu, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2");
+  config.unsupported(key, "\"" + name + "\"", "silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, relu2");
 }
 
 Spec read_common(const ConfigJson& config) {

@@ -90,7 +90,7 @@ void compare_sixteen_bit(const std::string& fixture, const SixteenBit& type) {
 }
 
 TEST_P(DecoderGolden, Bfloat16Logits) { compare_sixteen_bit(GetParam(), {Dtype::bf16, "bfloat16", 0.05}); }
-TEST_P(DecoderGolden, Float16Logits) { compare_sixteen_bit(GetParam(), {Dtype::f16, "float16", 0.006}); }
+TEST_P(DecoderGolden, Float16Logits) { compare_sixteen_bit(GetParam(), {Dtype::f16, "float16", 0.01}); }
 
 std::string test_name(const testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;
