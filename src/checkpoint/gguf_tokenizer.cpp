@@ -333,7 +333,10 @@ OrderedJson replace_json(const char* from, const char* to) {
   return {{"type", "Replace"}, {"pattern", {{"String", from}}}, {"content", to}};
 }
 
-OrderedJson normalizer_json(Kind kind) {
+OrderedJson normalizer_json(const File& file, Kind kind) {
+  // For this architecture transformers puts its own normalizer over any tokenizer.json (as the original model
+  // has it), though not over the GGUF file itself: the checkpoint agrees with how checkpoints are read.
+  if (required_text(file, "general.architecture") == "qwen2") return {{"type", "NFC"}};
   if (kind == Kind::gemma) return replace_json(" ", "\u2581");
   if (kind != Kind::phi3) return nullptr;
   return {{"type", "Sequence"},
@@ -404,7 +407,7 @@ TokenizerFiles build_tokenizer(const File& file) {
                    {"truncation", nullptr},
                    {"padding", nullptr},
                    {"added_tokens", added_json(parts, added_tokens(file, parts))},
-                   {"normalizer", normalizer_json(parts.kind)},
+                   {"normalizer", normalizer_json(file, parts.kind)},
                    {"pre_tokenizer", pre_tokenizer_json(file, parts.kind)},
                    {"post_processor", post_processor_json(parts)},
                    {"decoder", decoder_json(parts.kind)},
@@ -416,6 +419,10 @@ TokenizerFiles build_tokenizer(const File& file) {
   for (const auto& [name, id] : parts.named)
     out.tokenizer_config[name] =
         id ? OrderedJson(parts.vocabulary[static_cast<size_t>(*id)]) : OrderedJson(nullptr);
+  if (parts.kind == Kind::gemma) {
+    out.tokenizer_config["padding_side"] = "left";
+    if (parts.ids.contains("<mask>")) out.tokenizer_config["mask_token"] = "<mask>";
+  }
   if (const std::string* chat = text(file, "tokenizer.chat_template"))
     out.tokenizer_config["chat_template"] = *chat;
   return out;
