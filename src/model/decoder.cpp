@@ -167,15 +167,19 @@ class Pass {
     kernels_.rope(dtype(), head, row, row + rotary / 2, rotary);
   }
 
-  void store_token(uint64_t index, uint64_t t, uint64_t head, const float* k, const float* v) {
+  void store_token(uint64_t index, uint64_t t, uint64_t head, float* k, const float* v) {
     const AttentionSpan& span = spans_[span_of_token_[t]];
     const uint64_t position = span.first_position + (t - span.first_token);
     const uint32_t block = span.sequence->blocks[position / kernels::kBlockTokens];
     const uint64_t slot = position % kernels::kBlockTokens, width = dtype_bytes(d_.cache_->dtype());
     const uint64_t dim = d_.spec_->head_dim;
     kernels_.store(d_.cache_->dtype(), v, dim, d_.cache_->values(block, index, head) + slot * dim * width);
-    std::byte* keys = d_.cache_->keys(block, index, head) + slot * width;
-    for (uint64_t i = 0; i < dim; ++i) kernels_.store(d_.cache_->dtype(), k + i, 1, keys + i * kernels::kBlockTokens * width);
+    // Keys lie transposed, one column a token: the row is converted where it stands, then scattered.
+    std::byte* row = reinterpret_cast<std::byte*>(k);
+    kernels_.store(d_.cache_->dtype(), k, dim, row);
+    std::byte* column = d_.cache_->keys(block, index, head) + slot * width;
+    for (uint64_t i = 0; i < dim; ++i)
+      std::memcpy(column + i * kernels::kBlockTokens * width, row + i * width, width);
   }
 
   void attend(const Worker& worker, uint64_t index) {
@@ -302,6 +306,21 @@ void Decoder::forward(std::span<const Span> spans) {
 std::span<const float> Decoder::logits(uint32_t row) const {
   const float* base = reinterpret_cast<const float*>(workspace_.data());
   return {base + at_.logits + row * at_.logits_stride, spec_->vocab_size};
+}
+
+std::span<float> Decoder::scores(uint32_t row) {
+  float* base = reinterpret_cast<float*>(workspace_.data());
+  return {base + at_.logits + row * at_.logits_stride, spec_->vocab_size};
+}
+
+bool Decoder::crosses_rope_switch(const Sequence& sequence, uint64_t tokens) const {
+  for (const arch::RopeTable& table : spec_->rope_tables) {
+    const uint64_t original = table.original_max_position_embeddings;
+    if (table.kind == arch::RopeKind::longrope && sequence.length > 0 && sequence.length <= original &&
+        sequence.length + tokens > original)
+      return true;
+  }
+  return false;
 }
 
 void Decoder::prefill(Sequence& sequence, std::span<const uint32_t> ids) {

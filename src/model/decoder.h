@@ -34,9 +34,15 @@ class Decoder {
   void forward(std::span<const Span> spans);
   // Rows in the order of the spans: vocab_size values each, rounded to the model's dtype. Valid until the next forward.
   std::span<const float> logits(uint32_t row) const;
+  // The same row for processors that work in place.
+  std::span<float> scores(uint32_t row);
 
   // Appends all ids in chunks; logits of the last token are row 0.
   void prefill(Sequence& sequence, std::span<const uint32_t> ids);
+
+  // Whether appending so many tokens switches a longrope table to its long factors: keys in the cache were rotated by the
+  // short ones, so the whole sequence must be released and prefilled again, as transformers does.
+  bool crosses_rope_switch(const Sequence& sequence, uint64_t tokens) const;
 
   const plan::StepLimits& limits() const { return limits_; }
   KvCache& cache() { return *cache_; }

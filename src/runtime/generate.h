@@ -9,12 +9,13 @@
 #include <vector>
 
 #include "generation/params.h"
+#include "generation/stopping.h"
 #include "runtime/session.h"
 
 namespace rhapsode::runtime {
 
-enum class FinishReason : uint8_t { stop, length, stop_string, time, cancelled };
-const char* finish_reason_name(FinishReason reason);  // "stop", "length", "stop_string", "time", "cancelled"
+using generation::FinishReason;
+using generation::finish_reason_name;
 
 // `run --trace N`: raw logits before any processor, and what the sampler draws from; best first, ties lowest id first.
 struct TraceStep {
@@ -29,7 +30,7 @@ struct GenerateRequest {
   uint32_t trace = 0;  // entries a step, 0 = none
   std::function<void(const std::string& text)> on_text;  // final pieces of text, in order; not called with beams
   const std::atomic<bool>* cancelled = nullptr;          // looked at once a token
-  bool keep_sequence = false;  // chat: leave prompt and answer in the cache for the next turn
+  bool keep_sequence = false;  // chat: leave prompt and answer in the cache; the next request reuses what it shares
 };
 
 struct GeneratedSequence {
@@ -48,10 +49,11 @@ struct GenerateResult {
   uint64_t completion_tokens = 0;  // of the first sequence
 };
 
-// Context that a request needs: prompt and answer. `sequences` run at the same time.
+// What a request needs of the plan: prompt and answer, sequences that run at the same time, rows of logits in one pass.
 struct RequestSize {
   uint64_t context_tokens;
   uint64_t sequences;
+  uint32_t logits_rows;
 };
 RequestSize request_size(const GenerateRequest& request);
 

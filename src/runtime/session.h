@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "base/thread_pool.h"
 #include "devices/device.h"
@@ -22,6 +23,13 @@ class Session {
   const plan::Plan& plan() const { return plan_; }
   double load_ms() const { return load_ms_; }
 
+  // What the last request left in the cache (GenerateRequest::keep_sequence): ids and their sequence.
+  struct Kept {
+    std::vector<uint32_t> ids;
+    model::Sequence sequence;
+  };
+  Kept& kept() { return kept_; }
+
  private:
   const Assembly* assembly_;
   plan::Plan plan_;
@@ -31,6 +39,7 @@ class Session {
   model::Weights weights_;
   std::unique_ptr<model::KvCache> cache_;
   std::unique_ptr<model::Decoder> decoder_;
+  Kept kept_;
 };
 
 }  // namespace rhapsode::runtime

@@ -55,11 +55,17 @@ std::vector<float> LoadedModel::logits(const std::vector<uint32_t>& ids) {
 std::vector<uint32_t> LoadedModel::greedy(const std::vector<uint32_t>& ids, uint32_t tokens) {
   model::Sequence sequence;
   decoder.prefill(sequence, ids);
-  std::vector<uint32_t> out;
+  std::vector<uint32_t> out, all = ids;
   while (true) {
     const auto row = decoder.logits(0);
     out.push_back(static_cast<uint32_t>(std::max_element(row.begin(), row.end()) - row.begin()));
+    all.push_back(out.back());
     if (out.size() == tokens) break;
+    if (decoder.crosses_rope_switch(sequence, 1)) {
+      cache.release(sequence);
+      decoder.prefill(sequence, all);
+      continue;
+    }
     const model::Span span{&sequence, {&out.back(), 1}, 1};
     decoder.forward({&span, 1});
   }
