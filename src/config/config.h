@@ -1,11 +1,13 @@
-// The YAML of a RAG pipeline's generator, typed. Read once; nothing later re-reads YAML. Every value knows where it was
-// written. Unknown or duplicate keys, wrong types, values out of range and contradictions throw Error(config).
+// The YAML of a RAG pipeline's generator, typed. Read once; nothing later re-reads YAML. Every value knows
+// where it was written. Unknown or duplicate keys, wrong types, values out of range and contradictions throw
+// Error(config).
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -96,14 +98,15 @@ struct ModelEntry {
   Maybe<std::string> revision;
   Maybe<Dtype> dtype;  // torch_dtype | dtype; absent or "auto": the checkpoint's own
   Maybe<DeviceMap> device_map;
-  Maybe<uint64_t> max_gpu_memory;                                    // bytes
-  std::vector<std::pair<DeviceName, Value<uint64_t>>> max_memory;    // bytes, in the order written
-  Maybe<Quantization> quantization;                                  // the switches resolved
+  Maybe<uint64_t> max_gpu_memory;                                  // bytes
+  std::vector<std::pair<DeviceName, Value<uint64_t>>> max_memory;  // bytes, in the order written
+  Maybe<Quantization> quantization;                                // the switches resolved
+  Maybe<bool> load_in_8bit, load_in_4bit;  // as written beside it; `quantization` has won them
   QuantizationConfig quantization_config;
   Maybe<bool> low_cpu_mem_usage, trust_remote_code, use_flash_attention_2;
-  Maybe<std::string> accounting;  // full (default) | weights
-  Maybe<std::string> defaults;    // guide (default) | transformers
-  Maybe<int64_t> max_context;     // tokens of prompt and answer that the plan reserves; absent: see plan
+  Maybe<std::string> accounting;     // full (default) | weights
+  Maybe<std::string> defaults;       // guide (default) | transformers
+  Maybe<int64_t> max_context;        // tokens of prompt and answer that the plan reserves; absent: see plan
   Maybe<std::string> chat_template;  // a template's text, over the checkpoint's
   Maybe<std::string> system_prompt;
   Generation generation;
@@ -115,6 +118,8 @@ struct Config {
   std::map<std::string, ModelEntry> models;  // all are parsed and validated
   // What the command line added, after validation: path relative to the active entry (or "/…") and value.
   std::vector<std::pair<std::string, std::string>> sets;
+  // What the active entry had said for the keys that a --set replaced, by name.
+  std::map<std::string, Json> replaced;
 
   const ModelEntry& active() const { return models.at(active_model); }
 };
@@ -141,12 +146,16 @@ struct Finding {
   std::string fix;
 };
 
-// Everything that there is to say about a file: all errors (not just the first), warnings and notes, in file order. A
-// missing or unreadable file throws; nothing else does.
+// Everything that there is to say about a file: all errors (not just the first), warnings and notes, in file
+// order. A missing or unreadable file throws; nothing else does.
 std::vector<Finding> check(const LoadRequest& request);
 
-// Which source gives the value of `key` (a key of a model entry, aliases accepted) and what the others would have said.
-// generation_config, config, tokenizer: the checkpoint's JSON files, null where not at hand.
+// The same for YAML that is not in a file; request.file is only the name that findings carry.
+Config load_text(std::string_view text, const LoadRequest& request);
+std::vector<Finding> check_text(std::string_view text, const LoadRequest& request);
+
+// Which source gives the value of `key` (a key of a model entry, aliases accepted) and what the others would
+// have said. generation_config, config, tokenizer: the checkpoint's JSON files, null where not at hand.
 struct Candidate {
   std::string source;  // command line, yaml, generation_config, config, tokenizer, default
   Json value;
@@ -162,8 +171,12 @@ struct CheckpointFacts {
 };
 // Throws Error(usage, "unknown-key") with the nearest known key.
 Explanation explain(const Config& config, const std::string& key, const CheckpointFacts& facts);
+// The same for every key of a generation section, by name: the effective values of a request.
+std::map<std::string, Explanation> explain_generation(const Config& config, const CheckpointFacts& facts);
 
 // The JSON Schema (draft 2020-12) of the whole file, generated from the same table that validates.
 OrderedJson json_schema();
+// The reference of all keys in Markdown, from the same table: docs/config.md.
+std::string reference_markdown();
 
 }  // namespace rhapsode::config
