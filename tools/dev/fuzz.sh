@@ -1,13 +1,14 @@
 # fuzz.sh BUILD TARGET|all RUNS: runs fuzzers over their corpus, prints one line each, fails where one does.
 set -euo pipefail
+source tools/dev/say.sh
 build=$1 target=$2 runs=$3
-[[ $runs =~ ^[1-9][0-9]*$ ]] || { echo "dev: runs is a positive number, not $runs" >&2; exit 1; }
+[[ $runs =~ ^[1-9][0-9]*$ ]] || fail "runs is a positive number, not $runs"
 
 programs=()
 for program in "$build"/tests/*_fuzz; do
   [[ ! -x $program ]] || [[ $target != all && $(basename "$program") != "${target%_fuzz}_fuzz" ]] || programs+=("$program")
 done
-((${#programs[@]})) || { echo "dev: no fuzz target named $target" >&2; exit 1; }
+((${#programs[@]})) || fail "no fuzz target named $target"
 
 passed=0 failed=0
 printf '%-28s %10s %9s %8s %8s  %s\n' target runs seconds cover rss_mb result

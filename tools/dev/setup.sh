@@ -1,6 +1,8 @@
 # What each command needs, installed on Debian 12 where it is missing. Sourced by ./dev.
 # It goes through apt, pip and cargo as the machine has them set up.
 
+source tools/dev/say.sh
+
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config ccache ca-certificates git python3
   libyaml-dev nlohmann-json3-dev libcli11-dev libfmt-dev libgtest-dev libedit-dev)
 CHECK_PACKAGES=(python3 git clang-format-14)
