@@ -20,7 +20,7 @@ FORBIDDEN = [
 NOT_TEXT = (".safetensors", ".gguf", ".bin", ".png", ".npz")
 LOUD = re.compile(r"\bstd::(?:cout|cerr|clog)\b|\bfmt::print\b|(?<![\w.>])(?:printf|fprintf|vprintf|vfprintf|puts|fputs|putchar"
                   r"|getenv|secure_getenv|setenv|exit|_exit|_Exit|quick_exit|abort)\s*\(")
-INTRINSICS = re.compile(r"^\s*#\s*include\s*<(?:\w*mmintrin|x86intrin|arm_\w+|cpuid)\.h>", re.MULTILINE)
+INTRINSICS = re.compile(r"^\s*#\s*include\s*<(?:\w*mmintrin|x86intrin|arm_\w+)\.h>", re.MULTILINE)
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*("[^"\n]*"|<[^>\n]*>)', re.MULTILINE)
 
 
