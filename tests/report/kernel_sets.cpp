@@ -1,0 +1,17 @@
+// Says which kernel sets the tests of this machine executed and which only compiled: a green run on one CPU proves
+// nothing about the others.
+#include <cstdio>
+
+#include "kernels/kernels.h"
+
+int main() {
+  for (const auto& set : rhapsode::kernels::kernel_sets()) {
+    const std::string_view name = set.kernels->name;
+    std::printf("kernel set %.*s: ", static_cast<int>(name.size()), name.data());
+    if (set.supported) {
+      std::puts("executed");
+    } else {
+      std::printf("NOT executed, this CPU lacks %.*s\n", static_cast<int>(set.needs.size()), set.needs.data());
+    }
+  }
+}
