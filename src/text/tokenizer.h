@@ -50,6 +50,7 @@ class Tokenizer {
   struct Impl;
   std::unique_ptr<Impl> impl_;
   friend class ChatTemplate;
+  friend struct Loader;
 };
 
 }  // namespace rhapsode::text
