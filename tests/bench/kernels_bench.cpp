@@ -127,8 +127,8 @@ void bench_gemv(Bench& bench, Format format, Shape shape) {
   Workspace workspace(bench, 1, shape.cols);
   std::vector<double> reads, rates;
   for (uint32_t round = 0; round < bench.options.rounds; ++round) {
-    reads.push_back(std::max(measure_read(bench.kernels, bench.pool, buffer.bytes(), 1),
-                             measure_read(bench.kernels, bench.pool, buffer.bytes(), 2)));
+    reads.push_back(std::max(devices::measure_read(bench.kernels, bench.pool, buffer.bytes(), 1),
+                             devices::measure_read(bench.kernels, bench.pool, buffer.bytes(), 2)));
     const double start = now();
     bench.pool.run([&](uint32_t member) {
       const model::Worker worker = workspace.worker(bench, member);
@@ -235,16 +235,16 @@ void bench_attention(Bench& bench, uint32_t head_dim, uint32_t queries) {
   const Rate rate = devices::summarize(rates);
   const double share = rate.median / bench.roofline.fma.median;
   const double cache_rate =
-      rate.median / (2.0 * queries);  // 4 operations a query for 2 bytes of K and 2 of V each dim
+      rate.median / queries;  // a query does 4 operations on the 4 bytes of a dim of K and V
   bench.say(
       fmt::format("attend bf16 head_dim {:>3} {:>3} queries {:7.1f} GFLOP/s (best {:6.1f})  {:5.1f} % of FMA "
                   "peak, {:5.1f} GB/s of cache",
-                  head_dim, queries, rate.median, rate.best, 100 * share, cache_rate * 2));
+                  head_dim, queries, rate.median, rate.best, 100 * share, cache_rate));
   bench.report["attention"].push_back({{"head_dim", head_dim},
                                        {"queries", queries},
                                        {"gflop_per_s", to_json(rate)},
                                        {"share", share},
-                                       {"cache_gb_per_s", cache_rate * 2}});
+                                       {"cache_gb_per_s", cache_rate}});
 }
 
 void bench_roofline(Bench& bench) {
