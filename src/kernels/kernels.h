@@ -101,6 +101,13 @@ struct Kernels {
   void (*attend_merge)(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2);
   // out = R(o / l)
   void (*attend_finish)(Dtype D, uint32_t head_dim, float l, const float* o, float* out);
+
+  // Probes of what the machine can do with this set's instructions; no kernel is judged by itself.
+  // Reads `bytes` (a multiple of 512) from each of one or two far streams (b may be null) and does nothing else with
+  // them; the result depends on every byte.
+  uint32_t (*probe_read)(const void* a, const void* b, uint64_t bytes);
+  // `rounds` of independent fused multiply-adds in registers; returns the floating-point operations done.
+  uint64_t (*probe_fma)(uint64_t rounds);
 };
 
 // Sets that this build has, best first; `supported` tells whether this CPU can run it.

@@ -27,6 +27,8 @@ constinit const Kernels kReference = {
     .attend_block = reference::attend_block,
     .attend_merge = reference::attend_merge,
     .attend_finish = reference::attend_finish,
+    .probe_read = reference::probe_read,
+    .probe_fma = reference::probe_fma,
 };
 
 }  // namespace rhapsode::kernels

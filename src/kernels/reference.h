@@ -35,6 +35,9 @@ void attend_block(const AttendBlock& block);
 void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2);
 void attend_finish(Dtype D, uint32_t head_dim, float l, const float* o, float* out);
 
+uint32_t probe_read(const void* a, const void* b, uint64_t bytes);
+uint64_t probe_fma(uint64_t rounds);
+
 }  // namespace rhapsode::kernels::reference
 
 namespace rhapsode::kernels {

@@ -153,5 +153,13 @@ constexpr uint32_t tile_vectors(uint32_t tokens) {
   return tokens <= 3 ? 4 : 2;
 }
 
+// Keeps a value in a register here, so that a probe's loop is not folded away.
+inline void pin(F& x) {
+  asm volatile("" : "+x"(x));
+}
+inline void pin(I& x) {
+  asm volatile("" : "+x"(x));
+}
+
 }  // namespace
 }  // namespace rhapsode::kernels

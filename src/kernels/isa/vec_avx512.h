@@ -152,5 +152,13 @@ constexpr uint32_t tile_vectors(uint32_t) {
   return 2;
 }
 
+// Keeps a value in a register here, so that a probe's loop is not folded away.
+inline void pin(F& x) {
+  asm volatile("" : "+v"(x));
+}
+inline void pin(I& x) {
+  asm volatile("" : "+v"(x));
+}
+
 }  // namespace
 }  // namespace rhapsode::kernels

@@ -4,6 +4,7 @@
 #include "kernels/isa/vec_attention.h"
 #include "kernels/isa/vec_math.h"
 #include "kernels/isa/vec_matmul.h"
+#include "kernels/isa/vec_probes.h"
 #include "kernels/isa/vec_rows.h"
 #include "kernels/kernels.h"
 
@@ -34,6 +35,8 @@ constexpr Kernels table(std::string_view name) {
       .attend_block = attend_block,
       .attend_merge = attend_merge,
       .attend_finish = attend_finish,
+      .probe_read = probe_read,
+      .probe_fma = probe_fma,
   };
 }
 

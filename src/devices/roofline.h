@@ -1,0 +1,45 @@
+// What this machine can do at most, measured: bytes read from memory a second and multiply-adds a second.
+// Every speed is reported as a share of these, taken in the same run. Knows no model and no format.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+
+namespace rhapsode::devices {
+
+// Of several rounds, in GB/s (10^9 bytes) or GFLOP/s.
+struct Rate {
+  double best = 0;
+  double median = 0;
+};
+
+// Best and median of a list of rates; all zero when it is empty.
+Rate summarize(std::span<const double> rates);
+
+struct Roofline {
+  Rate read_one_thread, read_one_thread_two_streams;
+  Rate read, read_two_streams;  // all threads
+  Rate fma_one_thread, fma;
+  // The better access pattern of all threads: what a share of bandwidth is taken of.
+  const Rate& best_read() const { return read.median > read_two_streams.median ? read : read_two_streams; }
+};
+
+struct RooflineOptions {
+  uint64_t bytes_per_thread = 512 << 20;  // far beyond any cache
+  uint32_t rounds = 7;
+};
+
+// Allocates, touches and releases bytes_per_thread for each thread (2 MiB pages where granted). Throws Error
+// as Device::allocate does.
+Roofline measure_roofline(const kernels::Kernels& kernels, ThreadPool& pool,
+                          const RooflineOptions& options = {});
+
+// One pass of all threads over `bytes`, each over its share, by one or two far streams; GB/s. `data` is
+// already touched.
+double measure_read(const kernels::Kernels& kernels, ThreadPool& pool, std::span<const std::byte> data,
+                    uint32_t streams);
+
+}  // namespace rhapsode::devices

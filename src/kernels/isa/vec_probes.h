@@ -1,0 +1,52 @@
+// Probes of the machine: a plain read and plain multiply-adds, with nothing around them. Needs a vec_<isa>.h
+// before it.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+template <uint32_t Streams>
+inline uint32_t read_streams(const uint8_t* const* streams, uint64_t bytes) {
+  constexpr uint64_t kVectorBytes = kWidth * 4;
+  constexpr uint32_t kVectors =
+      512 / kVectorBytes / 2;  // half of a step, so that two streams fit in registers
+  I found[kVectors];
+  for (I& vector : found) vector = splat_i(0);
+  for (uint64_t at = 0; at < bytes; at += kVectors * kVectorBytes) {
+    for (uint32_t s = 0; s < Streams; ++s) {
+      for (uint64_t line = 0; line < kVectors * kVectorBytes; line += 64)
+        prefetch_ahead(streams[s] + at + line);
+      for (uint32_t v = 0; v < kVectors; ++v)
+        found[v] = or_i(found[v], load_dwords(streams[s] + at + v * kVectorBytes));
+    }
+  }
+  for (uint32_t v = 1; v < kVectors; ++v) found[0] = or_i(found[0], found[v]);
+  float lanes_of[kWidth];
+  store(lanes_of, from_bits(found[0]));
+  uint32_t all = 0;
+  for (float lane : lanes_of) all |= __builtin_bit_cast(uint32_t, lane);
+  return all;
+}
+
+uint32_t probe_read(const void* a, const void* b, uint64_t bytes) {
+  const uint8_t* streams[2] = {static_cast<const uint8_t*>(a), static_cast<const uint8_t*>(b)};
+  return b == nullptr ? read_streams<1>(streams, bytes) : read_streams<2>(streams, bytes);
+}
+
+uint64_t probe_fma(uint64_t rounds) {
+  constexpr uint32_t kChains =
+      12;  // more than latency times throughput of any CPU that has these instructions
+  F sums[kChains];
+  for (F& sum : sums) sum = zero();
+  F half = splat(0.5f), one = splat(1.0f);
+  pin(half), pin(one);
+  for (uint64_t round = 0; round < rounds; ++round)
+    for (F& sum : sums) sum = fma(sum, half, one);
+  for (F& sum : sums) pin(sum);
+  return rounds * kChains * kWidth * 2;
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels
