@@ -21,17 +21,17 @@ as_root() {
 
 missing_packages() { # names… -> those that are not installed
   local installed
-  installed=" $(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p' | tr '\n' ' ')"
+  installed=" $(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p' | tr '\n' ' ') || true"
   local name
   for name in "$@"; do
-    [[ $installed == *" $name "* ]] || printf '%s\n' "$name"
+    [[ $installed == *" $name "* ]] || printf '%s ' "$name"
   done
 }
 
 install_packages() { # names…
   local missing
   command -v dpkg-query >/dev/null || fail "not a Debian machine; install these by hand: $*"
-  mapfile -t missing < <(missing_packages "$@")
+  read -r -a missing <<<"$(missing_packages "$@")" # no <(…): a bare root may lack /proc and with it /dev/fd
   ((${#missing[@]})) || return 0
   say "installing: ${missing[*]}"
   as_root apt-get -qq -o Acquire::Retries=3 update
