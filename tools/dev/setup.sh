@@ -43,6 +43,8 @@ at_least() { # version minimum
   [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]
 }
 
+CARGO_OPTION= # for cmake, where the cargo that it would find is too old
+
 setup_cargo() {
   local version
   version=$(cargo --version 2>/dev/null | cut -d ' ' -f 2) || true
@@ -53,10 +55,13 @@ setup_cargo() {
   install_packages cargo-web rustc-web
   PATH=/usr/bin:$PATH # before an older one of the user
   hash -r
+  CARGO_OPTION=-DCARGO=/usr/bin/cargo
 }
 
 setup_build() {
   # The newest crates that this compiler can build, not the newest of all.
+  # One build of the crate serves every preset.
+  export RHAPSODE_CARGO_TARGET_DIR=${RHAPSODE_CARGO_TARGET_DIR:-$PWD/build/text-ffi}
   export CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS=fallback CARGO_NET_RETRY=5
   install_packages "${BUILD_PACKAGES[@]}"
   setup_cargo
