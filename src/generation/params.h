@@ -1,5 +1,5 @@
-// What one request asks of generation, all values resolved. Names and meanings are transformers' own; defaults are
-// generate()'s global ones (the guide's are applied by the runtime while merging).
+// What one request asks of generation, all values resolved. Names and meanings are transformers' own;
+// defaults are generate()'s global ones (the guide's are applied by the runtime while merging).
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,11 @@ enum class PenaltyScope : uint8_t { all, generated };
 
 struct Params {
   int64_t max_new_tokens = 20;
-  int64_t min_length = 0;      // prompt included
+  int64_t min_length = 0;  // prompt included
   int64_t min_new_tokens = 0;
   bool do_sample = false;
   double temperature = 1.0;
-  int64_t top_k = 50;          // 0 = off
+  int64_t top_k = 50;  // 0 = off
   double top_p = 1.0;
   std::optional<double> min_p, typical_p, epsilon_cutoff, eta_cutoff;
   double repetition_penalty = 1.0;

@@ -1,0 +1,99 @@
+// See request_state.h.
+#include "generation/request_state.h"
+
+#include <algorithm>
+#include <cassert>
+#include <numeric>
+#include <utility>
+
+#include "base/error.h"
+#include "generation/lookup.h"
+#include "generation/row_math.h"
+#include "generation/validate.h"
+
+namespace rhapsode::generation {
+namespace {
+
+// The `count` best of ids[i] with probabilities[i]; without ids, i is the id.
+TopProbabilities best_of(const std::vector<uint32_t>* ids, std::span<const float> probabilities,
+                         size_t count) {
+  std::vector<uint32_t> order(probabilities.size());
+  std::iota(order.begin(), order.end(), 0u);
+  count = std::min(count, order.size());
+  std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](uint32_t a, uint32_t b) {
+    return probabilities[a] != probabilities[b] ? probabilities[a] > probabilities[b] : a < b;
+  });
+  TopProbabilities best;
+  for (size_t i = 0; i < count; ++i)
+    best.emplace_back(ids ? (*ids)[order[i]] : order[i], probabilities[order[i]]);
+  return best;
+}
+
+const Params& checked(const Params& params, uint64_t prompt_tokens, uint64_t vocab_size) {
+  validate(params, prompt_tokens, vocab_size);
+  return params;
+}
+
+}  // namespace
+
+RequestState::RequestState(const Params& params, std::vector<uint32_t> prompt, uint64_t vocab_size,
+                           RequestOptions options)
+    : params_(checked(params, prompt.size(), vocab_size)),
+      prompt_tokens_(prompt.size()),
+      vocab_size_(vocab_size),
+      trace_entries_(options.trace_entries),
+      ids_(std::move(prompt)),
+      processors_(params, {prompt_tokens_, vocab_size, options.masked_prefix}),
+      stops_(params, prompt_tokens_, std::move(options.clock)),
+      draws_(params.seed, options.stream) {
+  assert(params.num_beams == 1);
+}
+
+uint32_t RequestState::choose(std::span<float> logits, Step& step) {
+  assert(logits.size() == vocab_size_);
+  if (is_sampling(params_)) {
+    processors_.process(ids_, logits, left_);
+    probabilities_.resize(left_.size());
+    softmax(left_.scores, probabilities_);
+    if (trace_entries_ > 0) step.top.push_back(best_of(&left_.ids, probabilities_, trace_entries_));
+    return left_.ids[pick(probabilities_, draws_.at(ids_.size() - prompt_tokens_))];
+  }
+  processors_.process(ids_, logits);
+  const uint32_t best = argmax(logits);
+  if (trace_entries_ > 0) {
+    probabilities_.resize(logits.size());
+    softmax(logits, probabilities_);
+    step.top.push_back(best_of(nullptr, probabilities_, trace_entries_));
+  }
+  return best;
+}
+
+Step RequestState::push_logits(std::span<float> logits) {
+  return push_draft_logits({}, logits);
+}
+
+std::vector<uint32_t> RequestState::draft() {
+  if (!params_.prompt_lookup_num_tokens) return {};
+  const LookupLimits limits{static_cast<uint64_t>(*params_.prompt_lookup_num_tokens),
+                            static_cast<uint64_t>(params_.max_matching_ngram_size), stops_.max_length()};
+  return lookup_draft(
+      ids_, limits,
+      [this](std::span<const uint32_t> ids, uint32_t token) { return processors_.forbids(ids, token); },
+      [this](uint32_t token) { return stops_.is_eos(token); });
+}
+
+Step RequestState::push_draft_logits(std::span<const uint32_t> draft, std::span<float> rows) {
+  assert(!finished_ && rows.size() == (draft.size() + 1) * vocab_size_);
+  Step step;
+  for (size_t i = 0; i <= draft.size(); ++i) {
+    const uint32_t id = choose(rows.subspan(i * vocab_size_, vocab_size_), step);
+    ids_.push_back(id);
+    step.ids.push_back(id);
+    finished_ = stops_.check(ids_);
+    if (finished_ || (i < draft.size() && id != draft[i])) break;
+  }
+  step.finished = finished_;
+  return step;
+}
+
+}  // namespace rhapsode::generation
