@@ -12,3 +12,4 @@ if [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]]; then
   echo "$wanted" >"$venv/installed"
 fi
 "$venv/bin/python" tools/golden/make_models.py "$@"
+[[ $# -gt 0 ]] || "$venv/bin/python" tools/golden/generation_cases.py

@@ -21,17 +21,17 @@ as_root() {
 
 missing_packages() { # names… -> those that are not installed
   local installed
-  installed=" $(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p' | tr '\n' ' ')"
+  installed=" $(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p' | tr '\n' ' ') || true"
   local name
   for name in "$@"; do
-    [[ $installed == *" $name "* ]] || printf '%s\n' "$name"
+    [[ $installed == *" $name "* ]] || printf '%s ' "$name"
   done
 }
 
 install_packages() { # names…
   local missing
   command -v dpkg-query >/dev/null || fail "not a Debian machine; install these by hand: $*"
-  mapfile -t missing < <(missing_packages "$@")
+  read -r -a missing <<<"$(missing_packages "$@")" # no <(…): a bare root may lack /proc and with it /dev/fd
   ((${#missing[@]})) || return 0
   say "installing: ${missing[*]}"
   as_root apt-get -qq -o Acquire::Retries=3 update
@@ -43,6 +43,8 @@ at_least() { # version minimum
   [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]
 }
 
+CARGO_OPTION= # for cmake, where the cargo that it would find is too old
+
 setup_cargo() {
   local version
   version=$(cargo --version 2>/dev/null | cut -d ' ' -f 2) || true
@@ -53,10 +55,13 @@ setup_cargo() {
   install_packages cargo-web rustc-web
   PATH=/usr/bin:$PATH # before an older one of the user
   hash -r
+  CARGO_OPTION=-DCARGO=/usr/bin/cargo
 }
 
 setup_build() {
   # The newest crates that this compiler can build, not the newest of all.
+  # One build of the crate serves every preset.
+  export RHAPSODE_CARGO_TARGET_DIR=${RHAPSODE_CARGO_TARGET_DIR:-$PWD/build/text-ffi}
   export CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS=fallback CARGO_NET_RETRY=5
   install_packages "${BUILD_PACKAGES[@]}"
   setup_cargo
