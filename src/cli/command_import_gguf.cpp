@@ -1,0 +1,69 @@
+// `import-gguf`: a GGUF file becomes a Hugging Face checkpoint.
+#include <fmt/format.h>
+
+#include "checkpoint/gguf.h"
+#include "cli/invocation.h"
+#include "cli/progress.h"
+#include "cli/signals.h"
+#include "cli/terminal.h"
+
+namespace rhapsode::cli {
+namespace {
+
+struct ImportOptions {
+  std::string file;
+  std::string directory;
+  std::string dtype = "bfloat16";
+};
+
+Dtype dtype_of(const std::string& name) {
+  if (name == "float32") return Dtype::f32;
+  if (name == "float16") return Dtype::f16;
+  if (name == "bfloat16") return Dtype::bf16;
+  throw Error(ErrorKind::usage, "bad-value", "--dtype has a value that it does not take")
+      .at("--dtype")
+      .saw(excerpt(name))
+      .want("float32, float16 or bfloat16");
+}
+
+int import(const Globals& globals, const ImportOptions& options) {
+  const CancelScope scope;
+  const Dtype dtype = dtype_of(options.dtype);
+  GgufImport done;
+  {
+    Progress progress("importing", Progress::Unit::bytes, globals);
+    done = import_gguf(options.file, options.directory, dtype,
+                       [&](uint64_t n, uint64_t total) { progress.update(n, total); });
+  }
+  if (globals.json) {
+    OrderedJson out;
+    out["path"] = done.path;
+    out["tensors"] = done.tensors;
+    out["bytes"] = done.bytes;
+    print_json(out);
+  } else {
+    print(done.path + "\n");
+    if (!globals.quiet)
+      say(fmt::format("{} tensors, {} as {}\n", done.tensors, bytes_text(done.bytes), options.dtype));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_import_gguf(Invocation& invocation) {
+  CLI::App* command =
+      add_command(invocation, "import-gguf", kTextGroup, "Turn a GGUF file into a checkpoint directory",
+                  "  rhapsode import-gguf model.Q4_K_M.gguf model-bf16");
+  const auto options = std::make_shared<ImportOptions>();
+  command->add_option("FILE", options->file, "the GGUF file")->required();
+  command->add_option("DIR", options->directory, "the directory to write; it must not hold a checkpoint yet")
+      ->required();
+  command->add_option("--dtype", options->dtype, "float32, float16 or bfloat16 (default: bfloat16)")
+      ->option_text("DTYPE");
+  command->callback([&invocation, options] {
+    invocation.action = [&invocation, options] { return import(invocation.globals, *options); };
+  });
+}
+
+}  // namespace rhapsode::cli

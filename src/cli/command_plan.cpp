@@ -1,0 +1,65 @@
+// `plan`: what a model will need and where it will live, before anything is loaded.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "cli/emit_config.h"
+#include "cli/environment.h"
+#include "cli/invocation.h"
+#include "cli/model_source.h"
+#include "cli/plan_view.h"
+#include "cli/terminal.h"
+#include "runtime/params.h"
+
+namespace rhapsode::cli {
+namespace {
+
+int plan(const Globals& globals, const std::string& emit) {
+  runtime::Assembly assembly = open_model(globals, "plan", TextNeed::where_present);
+  const auto sequences =
+      static_cast<uint64_t>(std::max<int64_t>(runtime::resolve_params(assembly).num_beams, 1));
+  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, sequences);
+  OrderedJson out;
+  out["model"] = assembly.config.active_model;
+  out["model_id"] = assembly.entry().model_id.value;
+  out.update(plan_json(plan));
+  std::string text;
+  if (!globals.json) {
+    const Style style = stdout_style(globals);
+    text = style.bold(assembly.config.active_model) +
+           fmt::format(": {}, {}\n", assembly.entry().model_id.value, assembly.architecture.spec.model_type);
+    text += plan_text(plan, style, terminal_columns(STDOUT_FILENO));
+  }
+  if (!emit.empty() && can_be_made_to_fit(plan)) {
+    write_file_atomically(emit, fitting_config(globals, assembly, plan, sequences));
+    out["emitted"] = emit;
+    if (!globals.quiet) say(fmt::format("wrote {}\n", emit));
+  } else if (!emit.empty()) {
+    out["emitted"] = nullptr;
+    say(fmt::format("{} is not written: no change is known that makes this config fit\n", emit));
+  }
+  if (globals.json)
+    print_json(out);
+  else
+    print(text);
+  return plan.fits ? 0 : exit_code(ErrorKind::does_not_fit);
+}
+
+}  // namespace
+
+void add_plan(Invocation& invocation) {
+  CLI::App* command =
+      add_command(invocation, "plan", kConfigGroup, "What fits where: bytes, devices, largest context",
+                  "  rhapsode plan -c rag.yaml\n"
+                  "  rhapsode plan -c rag.yaml --set max_context=8192 --json\n"
+                  "  rhapsode plan -c rag.yaml --emit-config fitting.yaml");
+  const auto emit = std::make_shared<std::string>();
+  command->add_option("--emit-config", *emit, "write the config with the changes that make it fit")
+      ->option_text("FILE");
+  command->callback([&invocation, emit] {
+    invocation.action = [&invocation, emit] { return plan(invocation.globals, *emit); };
+  });
+}
+
+}  // namespace rhapsode::cli
