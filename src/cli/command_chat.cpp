@@ -186,10 +186,10 @@ int chat(const Globals& globals) {
 }  // namespace
 
 void add_chat(Invocation& invocation) {
-  add_command(invocation, "chat", kModelGroup, "Talk with a model",
-              "  rhapsode chat -c rag.yaml\n"
-              "  printf 'Hello\\nAnd in French?\\n' | rhapsode chat -c rag.yaml")
-      ->callback([&invocation] { invocation.action = [&invocation] { return chat(invocation.globals); }; });
+  Command(invocation, "chat", kModelGroup, "Talk with a model",
+          "  rhapsode chat -c rag.yaml\n"
+          "  printf 'Hello\\nAnd in French?\\n' | rhapsode chat -c rag.yaml")
+      .action([&invocation] { return chat(invocation.globals); });
 }
 
 }  // namespace rhapsode::cli

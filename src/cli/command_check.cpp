@@ -137,7 +137,7 @@ void explanation_json(const config::Explanation& explanation, OrderedJson& out) 
     out["candidates"].push_back({{"source", candidate.source}, {"value", candidate.value}});
 }
 
-int check(const Globals& globals, const std::string& key) {
+int check(const Globals& globals, const std::optional<std::string>& key) {
   const config::LoadRequest request = load_request(globals, "check");
   std::vector<Finding> findings = config::check(request);
   const bool ok = count(findings, Severity::error) == 0;
@@ -145,11 +145,11 @@ int check(const Globals& globals, const std::string& key) {
   if (ok) {
     const config::Config loaded = config::load(request);
     const std::string directory = find_model(loaded, globals, findings);
-    if (!key.empty()) {
+    if (key) {
       const config::CheckpointFacts facts{facts_file(directory, "generation_config.json"),
                                           facts_file(directory, "config.json"),
                                           facts_file(directory, "tokenizer_config.json")};
-      explanation = config::explain(loaded, key, facts);
+      explanation = config::explain(loaded, *key, facts);
     }
   }
   if (globals.json) {
@@ -179,16 +179,13 @@ int check(const Globals& globals, const std::string& key) {
 }  // namespace
 
 void add_check(Invocation& invocation) {
-  CLI::App* command = add_command(
-      invocation, "check", kConfigGroup, "Find errors and contradictions in a config, with reasons",
-      "  rhapsode check -c rag.yaml\n"
-      "  rhapsode check -c rag.yaml --explain temperature     which source gives the value");
-  const auto key = std::make_shared<std::string>();
-  command->add_option("--explain", *key, "show which source gives KEY its value, and what the others say")
-      ->option_text("KEY");
-  command->callback([&invocation, key] {
-    invocation.action = [&invocation, key] { return check(invocation.globals, *key); };
-  });
+  Command command(invocation, "check", kConfigGroup,
+                  "Find errors and contradictions in a config, with reasons",
+                  "  rhapsode check -c rag.yaml\n"
+                  "  rhapsode check -c rag.yaml --explain temperature     which source gives the value");
+  const auto key = std::make_shared<std::optional<std::string>>();
+  command.option("--explain", *key, "KEY", "show which source gives KEY its value, and what the others say");
+  command.action([&invocation, key] { return check(invocation.globals, *key); });
 }
 
 }  // namespace rhapsode::cli

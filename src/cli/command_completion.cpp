@@ -9,11 +9,11 @@ namespace {
 int completion(const Invocation& invocation, const std::string& shell) {
   std::string script;
   if (shell == "bash")
-    script = bash_completion(invocation.app);
+    script = bash_completion(*invocation.app);
   else if (shell == "zsh")
-    script = zsh_completion(invocation.app);
+    script = zsh_completion(*invocation.app);
   else if (shell == "fish")
-    script = fish_completion(invocation.app);
+    script = fish_completion(*invocation.app);
   else
     throw Error(ErrorKind::usage, "unknown-shell", "there is no completion for this shell")
         .at("SHELL")
@@ -29,14 +29,11 @@ int completion(const Invocation& invocation, const std::string& shell) {
 }  // namespace
 
 void add_completion(Invocation& invocation) {
-  CLI::App* command =
-      add_command(invocation, "completion", kProgramGroup, "Completion script for bash, zsh or fish",
+  Command command(invocation, "completion", kProgramGroup, "Completion script for bash, zsh or fish",
                   "  source <(rhapsode completion bash)\n  rhapsode completion fish | source");
   const auto shell = std::make_shared<std::string>();
-  command->add_option("SHELL", *shell, "bash, zsh or fish")->required();
-  command->callback([&invocation, shell] {
-    invocation.action = [&invocation, shell] { return completion(invocation, *shell); };
-  });
+  command.argument("SHELL", *shell, "bash, zsh or fish");
+  command.action([&invocation, shell] { return completion(invocation, *shell); });
 }
 
 }  // namespace rhapsode::cli

@@ -13,7 +13,7 @@ namespace {
 struct ImportOptions {
   std::string file;
   std::string directory;
-  std::string dtype = "bfloat16";
+  std::optional<std::string> dtype;
 };
 
 Dtype dtype_of(const std::string& name) {
@@ -28,7 +28,8 @@ Dtype dtype_of(const std::string& name) {
 
 int import(const Globals& globals, const ImportOptions& options) {
   const CancelScope scope;
-  const Dtype dtype = dtype_of(options.dtype);
+  const std::string name = options.dtype.value_or("bfloat16");
+  const Dtype dtype = dtype_of(name);
   GgufImport done;
   {
     Progress progress("importing", Progress::Unit::bytes, globals);
@@ -44,7 +45,7 @@ int import(const Globals& globals, const ImportOptions& options) {
   } else {
     print(done.path + "\n");
     if (!globals.quiet)
-      say(fmt::format("{} tensors, {} as {}\n", done.tensors, bytes_text(done.bytes), options.dtype));
+      say(fmt::format("{} tensors, {} as {}\n", done.tensors, bytes_text(done.bytes), name));
   }
   return 0;
 }
@@ -52,18 +53,13 @@ int import(const Globals& globals, const ImportOptions& options) {
 }  // namespace
 
 void add_import_gguf(Invocation& invocation) {
-  CLI::App* command =
-      add_command(invocation, "import-gguf", kTextGroup, "Turn a GGUF file into a checkpoint directory",
+  Command command(invocation, "import-gguf", kTextGroup, "Turn a GGUF file into a checkpoint directory",
                   "  rhapsode import-gguf model.Q4_K_M.gguf model-bf16");
   const auto options = std::make_shared<ImportOptions>();
-  command->add_option("FILE", options->file, "the GGUF file")->required();
-  command->add_option("DIR", options->directory, "the directory to write; it must not hold a checkpoint yet")
-      ->required();
-  command->add_option("--dtype", options->dtype, "float32, float16 or bfloat16 (default: bfloat16)")
-      ->option_text("DTYPE");
-  command->callback([&invocation, options] {
-    invocation.action = [&invocation, options] { return import(invocation.globals, *options); };
-  });
+  command.argument("FILE", options->file, "the GGUF file");
+  command.argument("DIR", options->directory, "the directory to write; it must not hold a checkpoint yet");
+  command.option("--dtype", options->dtype, "DTYPE", "float32, float16 or bfloat16 (default: bfloat16)");
+  command.action([&invocation, options] { return import(invocation.globals, *options); });
 }
 
 }  // namespace rhapsode::cli

@@ -15,7 +15,7 @@
 namespace rhapsode::cli {
 namespace {
 
-int plan(const Globals& globals, const std::string& emit) {
+int plan(const Globals& globals, const std::optional<std::string>& emit) {
   runtime::Assembly assembly = open_model(globals, "plan", TextNeed::where_present);
   const auto sequences =
       static_cast<uint64_t>(std::max<int64_t>(runtime::resolve_params(assembly).num_beams, 1));
@@ -31,13 +31,13 @@ int plan(const Globals& globals, const std::string& emit) {
            fmt::format(": {}, {}\n", assembly.entry().model_id.value, assembly.architecture.spec.model_type);
     text += plan_text(plan, style, terminal_columns(STDOUT_FILENO));
   }
-  if (!emit.empty() && can_be_made_to_fit(plan)) {
-    write_file_atomically(emit, fitting_config(globals, assembly, plan, sequences));
-    out["emitted"] = emit;
-    if (!globals.quiet) say(fmt::format("wrote {}\n", emit));
-  } else if (!emit.empty()) {
+  if (emit && can_be_made_to_fit(plan)) {
+    write_file_atomically(*emit, fitting_config(globals, assembly, plan, sequences));
+    out["emitted"] = *emit;
+    if (!globals.quiet) say(fmt::format("wrote {}\n", *emit));
+  } else if (emit) {
     out["emitted"] = nullptr;
-    say(fmt::format("{} is not written: no change is known that makes this config fit\n", emit));
+    say(fmt::format("{} is not written: no change is known that makes this config fit\n", *emit));
   }
   if (globals.json)
     print_json(out);
@@ -49,17 +49,13 @@ int plan(const Globals& globals, const std::string& emit) {
 }  // namespace
 
 void add_plan(Invocation& invocation) {
-  CLI::App* command =
-      add_command(invocation, "plan", kConfigGroup, "What fits where: bytes, devices, largest context",
+  Command command(invocation, "plan", kConfigGroup, "What fits where: bytes, devices, largest context",
                   "  rhapsode plan -c rag.yaml\n"
                   "  rhapsode plan -c rag.yaml --set max_context=8192 --json\n"
                   "  rhapsode plan -c rag.yaml --emit-config fitting.yaml");
-  const auto emit = std::make_shared<std::string>();
-  command->add_option("--emit-config", *emit, "write the config with the changes that make it fit")
-      ->option_text("FILE");
-  command->callback([&invocation, emit] {
-    invocation.action = [&invocation, emit] { return plan(invocation.globals, *emit); };
-  });
+  const auto emit = std::make_shared<std::optional<std::string>>();
+  command.option("--emit-config", *emit, "FILE", "write the config with the changes that make it fit");
+  command.action([&invocation, emit] { return plan(invocation.globals, *emit); });
 }
 
 }  // namespace rhapsode::cli

@@ -19,14 +19,12 @@ constexpr uint64_t kDefaultWindow = 512;
 constexpr uint64_t kLogitsRows = 64;  // positions whose logits are held at a time
 
 struct PplOptions {
-  std::string text, ids, window, stride;
-  CLI::Option *text_option, *ids_option, *window_option, *stride_option;
+  std::optional<std::string> text, ids, window, stride;
 };
 
 std::vector<uint32_t> read_tokens(const runtime::Assembly& assembly, const PplOptions& options) {
-  if (*options.ids_option)
-    return read_ids(options.ids == "-" ? "stdin" : options.ids, read_input(options.ids));
-  return assembly.tokenizer->encode(read_input(options.text), {false, true}).ids;
+  if (options.ids) return read_ids(*options.ids == "-" ? "stdin" : *options.ids, read_input(*options.ids));
+  return assembly.tokenizer->encode(read_input(*options.text), {false, true}).ids;
 }
 
 void check_tokens(const std::vector<uint32_t>& ids, uint64_t vocab_size) {
@@ -42,20 +40,19 @@ void check_tokens(const std::vector<uint32_t>& ids, uint64_t vocab_size) {
 }
 
 int ppl(const Globals& globals, const PplOptions& options) {
-  if (static_cast<bool>(*options.text_option) == static_cast<bool>(*options.ids_option))
-    throw Error(ErrorKind::usage, *options.text_option ? "conflicting-options" : "missing-option",
+  if (options.text.has_value() == options.ids.has_value())
+    throw Error(ErrorKind::usage, options.text ? "conflicting-options" : "missing-option",
                 "ppl takes one input")
-        .saw(*options.text_option ? "--text and --ids" : "neither --text nor --ids")
+        .saw(options.text ? "--text and --ids" : "neither --text nor --ids")
         .want("--text FILE or --ids FILE");
   const CancelScope scope;
   const runtime::Assembly assembly =
-      open_model(globals, "ppl", *options.ids_option ? TextNeed::none : TextNeed::required);
+      open_model(globals, "ppl", options.ids ? TextNeed::none : TextNeed::required);
   const arch::Spec& spec = assembly.architecture.spec;
   const uint64_t longest = spec.max_position_embeddings;
-  const uint64_t window = *options.window_option ? read_integer("--window", options.window, 2, longest)
-                                                 : std::min<uint64_t>(kDefaultWindow, longest);
-  const uint64_t stride =
-      *options.stride_option ? read_integer("--stride", options.stride, 1, window) : window;
+  const uint64_t window = options.window ? read_integer("--window", *options.window, 2, longest)
+                                         : std::min<uint64_t>(kDefaultWindow, longest);
+  const uint64_t stride = options.stride ? read_integer("--stride", *options.stride, 1, window) : window;
   const std::vector<uint32_t> ids = read_tokens(assembly, options);
   check_tokens(ids, spec.vocab_size);
   const uint64_t context = std::min<uint64_t>(window, ids.size());
@@ -88,23 +85,17 @@ int ppl(const Globals& globals, const PplOptions& options) {
 }  // namespace
 
 void add_ppl(Invocation& invocation) {
-  CLI::App* command = add_command(invocation, "ppl", kModelGroup, "Perplexity of a text",
-                                  "  rhapsode ppl -c rag.yaml --text wiki.txt --window 1024 --stride 512");
+  Command command(invocation, "ppl", kModelGroup, "Perplexity of a text",
+                  "  rhapsode ppl -c rag.yaml --text wiki.txt --window 1024 --stride 512");
   const auto options = std::make_shared<PplOptions>();
-  const auto text = [&](const char* name, std::string& to, const char* metavar, const char* what) {
-    return command->add_option(name, to, what)->option_text(metavar);
-  };
-  options->text_option =
-      text("--text", options->text, "FILE", "a text, bos and the like are added once in front; - is stdin");
-  options->ids_option =
-      text("--ids", options->ids, "FILE", "token ids, whitespace or commas between; - is stdin");
-  options->window_option = text("--window", options->window, "N",
-                                "tokens of one context (default: 512, less for a model with less)");
-  options->stride_option =
-      text("--stride", options->stride, "N", "tokens from one context to the next (default: the window)");
-  command->callback([&invocation, options] {
-    invocation.action = [&invocation, options] { return ppl(invocation.globals, *options); };
-  });
+  command.option("--text", options->text, "FILE",
+                 "a text; bos and the like are added once in front; - is stdin");
+  command.option("--ids", options->ids, "FILE", "token ids, whitespace or commas between; - is stdin");
+  command.option("--window", options->window, "N",
+                 "tokens of one context (default: 512, less for a model with less)");
+  command.option("--stride", options->stride, "N",
+                 "tokens from one context to the next (default: the window)");
+  command.action([&invocation, options] { return ppl(invocation.globals, *options); });
 }
 
 }  // namespace rhapsode::cli

@@ -16,32 +16,34 @@ namespace rhapsode::cli {
 namespace {
 
 struct RunOptions {
-  std::string prompt, prompt_file, ids, messages, seed, trace;
-  CLI::Option *prompt_option, *prompt_file_option, *ids_option, *messages_option, *seed_option, *trace_option;
+  std::optional<std::string> prompt, prompt_file, ids, messages, seed, trace;
   bool raw = false;
 };
 
 void check_inputs(const RunOptions& options) {
   std::string given;
   int inputs = 0;
-  for (const CLI::Option* option :
-       {options.prompt_option, options.prompt_file_option, options.ids_option, options.messages_option})
-    if (*option) ++inputs, given += (given.empty() ? "" : " and ") + option->get_name();
+  const std::pair<const char*, bool> all[] = {{"--prompt", options.prompt.has_value()},
+                                              {"--prompt-file", options.prompt_file.has_value()},
+                                              {"--ids", options.ids.has_value()},
+                                              {"--messages", options.messages.has_value()}};
+  for (const auto& [name, present] : all)
+    if (present) ++inputs, given += (given.empty() ? "" : " and ") + std::string(name);
   if (inputs != 1)
     throw Error(ErrorKind::usage, inputs == 0 ? "missing-option" : "conflicting-options",
                 "run takes one prompt")
         .saw(inputs == 0 ? "none" : given)
         .want("one of --prompt, --prompt-file, --ids, --messages");
-  if (options.raw && (*options.ids_option || *options.messages_option))
+  if (options.raw && (options.ids || options.messages))
     throw Error(ErrorKind::usage, "conflicting-options", "--raw goes with a text prompt only")
         .saw("--raw and " + given)
         .want("--raw with --prompt or --prompt-file");
 }
 
 std::vector<uint32_t> read_prompt(const runtime::Assembly& assembly, const RunOptions& options) {
-  if (*options.ids_option) return read_ids("--ids", options.ids);
-  if (*options.messages_option) return runtime::messages_ids(assembly, read_messages(options.messages));
-  const std::string text = *options.prompt_option ? options.prompt : read_input(options.prompt_file);
+  if (options.ids) return read_ids("--ids", *options.ids);
+  if (options.messages) return runtime::messages_ids(assembly, read_messages(*options.messages));
+  const std::string text = options.prompt ? *options.prompt : read_input(*options.prompt_file);
   return runtime::prompt_ids(assembly, text, options.raw);
 }
 
@@ -137,9 +139,9 @@ runtime::GenerateRequest make_request(const runtime::Assembly& assembly, const R
   runtime::GenerateRequest request;
   request.prompt_ids = read_prompt(assembly, options);
   request.params = runtime::resolve_params(assembly);
-  if (*options.seed_option) request.params.seed = read_integer("--seed", options.seed, 0, kMost);
-  if (*options.trace_option)
-    request.trace = static_cast<uint32_t>(read_integer("--trace", options.trace, 1, UINT32_MAX));
+  if (options.seed) request.params.seed = read_integer("--seed", *options.seed, 0, kMost);
+  if (options.trace)
+    request.trace = static_cast<uint32_t>(read_integer("--trace", *options.trace, 1, UINT32_MAX));
   request.cancelled = &cancel_flag();
   runtime::validate_request(request, assembly.architecture.spec);
   return request;
@@ -149,7 +151,7 @@ int run(const Globals& globals, const RunOptions& options) {
   check_inputs(options);
   const CancelScope scope;
   const runtime::Assembly assembly =
-      open_model(globals, "run", *options.ids_option ? TextNeed::where_present : TextNeed::required);
+      open_model(globals, "run", options.ids ? TextNeed::where_present : TextNeed::required);
   runtime::GenerateRequest request = make_request(assembly, options);
   const runtime::RequestSize size = runtime::request_size(request);
   const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences);
@@ -173,30 +175,21 @@ int run(const Globals& globals, const RunOptions& options) {
 }  // namespace
 
 void add_run(Invocation& invocation) {
-  CLI::App* command =
-      add_command(invocation, "run", kModelGroup, "Answer one prompt",
+  Command command(invocation, "run", kModelGroup, "Answer one prompt",
                   "  rhapsode run -c rag.yaml --prompt \"Why is the sky blue?\"\n"
                   "  rhapsode run -c rag.yaml --prompt-file - --raw --set max_new_tokens=20 < text\n"
                   "  rhapsode run -c rag.yaml --ids 1,415,2936 --set do_sample=false --json");
   const auto options = std::make_shared<RunOptions>();
-  const auto text = [&](const char* name, std::string& to, const char* metavar, const char* what) {
-    return command->add_option(name, to, what)->option_text(metavar);
-  };
-  options->prompt_option =
-      text("--prompt", options->prompt, "T", "the prompt, through the chat template where there is one");
-  options->prompt_file_option =
-      text("--prompt-file", options->prompt_file, "FILE", "the prompt is a file, as it is; - is stdin");
-  options->ids_option =
-      text("--ids", options->ids, "IDS", "the prompt as token ids: 1,2,3; needs no tokenizer");
-  options->messages_option =
-      text("--messages", options->messages, "FILE", "a JSON list of {role, content}; - is stdin");
-  command->add_flag("--raw", options->raw, "no chat template: the text as it is");
-  options->seed_option = text("--seed", options->seed, "N", "seed of the sampler, over `seed` of the config");
-  options->trace_option =
-      text("--trace", options->trace, "N", "with --json: the N best logits and probabilities of each step");
-  command->callback([&invocation, options] {
-    invocation.action = [&invocation, options] { return run(invocation.globals, *options); };
-  });
+  command.option("--prompt", options->prompt, "T",
+                 "the prompt, through the chat template where there is one");
+  command.option("--prompt-file", options->prompt_file, "FILE", "the prompt is a file, as it is; - is stdin");
+  command.option("--ids", options->ids, "IDS", "the prompt as token ids: 1,2,3; needs no tokenizer");
+  command.option("--messages", options->messages, "FILE", "a JSON list of {role, content}; - is stdin");
+  command.flag("--raw", options->raw, "no chat template: the text as it is");
+  command.option("--seed", options->seed, "N", "seed of the sampler, over `seed` of the config");
+  command.option("--trace", options->trace, "N",
+                 "with --json: the N best logits and probabilities of each step");
+  command.action([&invocation, options] { return run(invocation.globals, *options); });
 }
 
 }  // namespace rhapsode::cli

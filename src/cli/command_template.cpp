@@ -9,9 +9,7 @@ namespace rhapsode::cli {
 namespace {
 
 struct TemplateOptions {
-  std::string tokenizer;
-  std::string messages;
-  std::string tools;
+  std::optional<std::string> tokenizer, messages, tools;
   bool no_generation_prompt = false;
 };
 
@@ -25,6 +23,8 @@ Json read_tools(const std::string& file) {
 }
 
 int render(const Globals& globals, const TemplateOptions& options) {
+  if (!options.messages)
+    throw Error(ErrorKind::usage, "missing-option", "template needs a conversation").want("--messages FILE");
   const runtime::TextFiles files = open_text(globals, options.tokenizer, "template");
   if (!files.chat_template)
     throw Error(ErrorKind::not_found, "no-chat-template", "the tokenizer has no chat template")
@@ -33,9 +33,9 @@ int render(const Globals& globals, const TemplateOptions& options) {
         .hint("a base model has none: run --raw gives it the text as it is");
   text::RenderOptions how;
   how.add_generation_prompt = !options.no_generation_prompt;
-  if (!options.tools.empty()) how.tools = read_tools(options.tools);
+  if (options.tools) how.tools = read_tools(*options.tools);
   std::string text;
-  const std::vector<uint32_t> ids = files.chat_template->encode(read_messages(options.messages), how, &text);
+  const std::vector<uint32_t> ids = files.chat_template->encode(read_messages(*options.messages), how, &text);
   if (globals.json) {
     OrderedJson out;
     out["text"] = text;
@@ -50,22 +50,16 @@ int render(const Globals& globals, const TemplateOptions& options) {
 }  // namespace
 
 void add_template(Invocation& invocation) {
-  CLI::App* command = add_command(
+  Command command(
       invocation, "template", kTextGroup, "A conversation as the chat template writes it",
       "  rhapsode template -c rag.yaml --messages chat.json\n"
       "  echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' | rhapsode template -c rag.yaml --messages -");
   const auto options = std::make_shared<TemplateOptions>();
-  command->add_option("--tokenizer", options->tokenizer, "a directory with tokenizer.json, instead of -c")
-      ->option_text("DIR");
-  command->add_option("--messages", options->messages, "a JSON list of {role, content}; - is stdin")
-      ->option_text("FILE")
-      ->required();
-  command->add_flag("--no-generation-prompt", options->no_generation_prompt, "end after the last message");
-  command->add_option("--tools", options->tools, "a JSON list of tools for the template")
-      ->option_text("FILE");
-  command->callback([&invocation, options] {
-    invocation.action = [&invocation, options] { return render(invocation.globals, *options); };
-  });
+  command.option("--tokenizer", options->tokenizer, "DIR", "a directory with tokenizer.json, instead of -c");
+  command.option("--messages", options->messages, "FILE", "a JSON list of {role, content}; - is stdin");
+  command.flag("--no-generation-prompt", options->no_generation_prompt, "end after the last message");
+  command.option("--tools", options->tools, "FILE", "a JSON list of tools for the template");
+  command.action([&invocation, options] { return render(invocation.globals, *options); });
 }
 
 }  // namespace rhapsode::cli

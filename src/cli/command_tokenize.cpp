@@ -10,14 +10,10 @@ namespace rhapsode::cli {
 namespace {
 
 struct TokenizeOptions {
-  std::string tokenizer;
-  std::string text;
-  std::string decode;
+  std::optional<std::string> tokenizer, text, decode;
   bool from_stdin = false;
   bool special = false;
   bool add_special = false;
-  CLI::Option* text_option = nullptr;
-  CLI::Option* decode_option = nullptr;
 };
 
 int decode(const Globals& globals, const text::Tokenizer& tokenizer, const std::string& ids) {
@@ -49,40 +45,35 @@ int encode(const Globals& globals, const text::Tokenizer& tokenizer, const std::
 }
 
 int tokenize(const Globals& globals, const TokenizeOptions& options) {
-  const int inputs =
-      (*options.text_option ? 1 : 0) + (options.from_stdin ? 1 : 0) + (*options.decode_option ? 1 : 0);
+  const int inputs = (options.text ? 1 : 0) + (options.from_stdin ? 1 : 0) + (options.decode ? 1 : 0);
   if (inputs != 1)
     throw Error(ErrorKind::usage, inputs == 0 ? "missing-option" : "conflicting-options",
                 "tokenize takes one input")
         .saw(fmt::format("{} of them", inputs))
         .want("--text T, --stdin or --decode 1,2,3");
   const runtime::TextFiles files = open_text(globals, options.tokenizer, "tokenize");
-  if (*options.decode_option) return decode(globals, *files.tokenizer, options.decode);
-  return encode(globals, *files.tokenizer, options.from_stdin ? read_input("-") : options.text,
+  if (options.decode) return decode(globals, *files.tokenizer, *options.decode);
+  return encode(globals, *files.tokenizer, options.from_stdin ? read_input("-") : *options.text,
                 {options.special, options.add_special});
 }
 
 }  // namespace
 
 void add_tokenize(Invocation& invocation) {
-  CLI::App* command = add_command(invocation, "tokenize", kTextGroup, "Text to token ids and back",
-                                  "  rhapsode tokenize -c rag.yaml --text \"Hello\"\n"
-                                  "  rhapsode tokenize --tokenizer DIR --stdin --special < prompt.txt\n"
-                                  "  rhapsode tokenize --tokenizer DIR --decode 1,15043");
+  Command command(invocation, "tokenize", kTextGroup, "Text to token ids and back",
+                  "  rhapsode tokenize -c rag.yaml --text \"Hello\"\n"
+                  "  rhapsode tokenize --tokenizer DIR --stdin --special < prompt.txt\n"
+                  "  rhapsode tokenize --tokenizer DIR --decode 1,15043");
   const auto options = std::make_shared<TokenizeOptions>();
-  command->add_option("--tokenizer", options->tokenizer, "a directory with tokenizer.json, instead of -c")
-      ->option_text("DIR");
-  options->text_option = command->add_option("--text", options->text, "the text")->option_text("T");
-  command->add_flag("--stdin", options->from_stdin, "the text is stdin, as it comes");
-  options->decode_option =
-      command->add_option("--decode", options->decode, "ids to turn into text")->option_text("IDS");
-  command->add_flag("--special", options->special,
-                    "special tokens in the text become their ids (else: plain text)");
-  command->add_flag("--add-special", options->add_special,
-                    "add bos and the like, as the tokenizer's post-processor says");
-  command->callback([&invocation, options] {
-    invocation.action = [&invocation, options] { return tokenize(invocation.globals, *options); };
-  });
+  command.option("--tokenizer", options->tokenizer, "DIR", "a directory with tokenizer.json, instead of -c");
+  command.option("--text", options->text, "T", "the text");
+  command.flag("--stdin", options->from_stdin, "the text is stdin, as it comes");
+  command.option("--decode", options->decode, "IDS", "ids to turn into text");
+  command.flag("--special", options->special,
+               "special tokens in the text become their ids (else: plain text)");
+  command.flag("--add-special", options->add_special,
+               "add bos and the like, as the tokenizer's post-processor says");
+  command.action([&invocation, options] { return tokenize(invocation.globals, *options); });
 }
 
 }  // namespace rhapsode::cli

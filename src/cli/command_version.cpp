@@ -57,10 +57,9 @@ int version(const Globals& globals) {
 }  // namespace
 
 void add_version(Invocation& invocation) {
-  add_command(invocation, "version", kProgramGroup, "Version, kernel sets, CPU and compiler",
-              "  rhapsode version --json")
-      ->callback(
-          [&invocation] { invocation.action = [&invocation] { return version(invocation.globals); }; });
+  Command(invocation, "version", kProgramGroup, "Version, kernel sets, CPU and compiler",
+          "  rhapsode version --json")
+      .action([&invocation] { return version(invocation.globals); });
 }
 
 }  // namespace rhapsode::cli

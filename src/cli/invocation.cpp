@@ -1,12 +1,14 @@
 #include "cli/invocation.h"
 
+#include <CLI/CLI.hpp>
+
 #include "cli/help.h"
 
 namespace rhapsode::cli {
 namespace {
 
 void add_globals(Invocation& invocation) {
-  CLI::App& app = invocation.app;
+  CLI::App& app = *invocation.app;
   Globals& globals = invocation.globals;
   const auto text = [&](const char* name, std::string& to, const char* metavar, const char* what) {
     return app.add_option(name, to, what)->option_text(metavar)->group(kGlobalGroup);
@@ -34,16 +36,37 @@ void add_globals(Invocation& invocation) {
 
 }  // namespace
 
-CLI::App* add_command(Invocation& invocation, const std::string& name, const std::string& group,
-                      const std::string& description, const std::string& examples) {
-  CLI::App* command = invocation.app.add_subcommand(name, description);
-  command->group(group)->fallthrough();
-  command->footer(examples.empty() ? "" : "Examples:\n" + examples);
-  return command;
+Invocation::Invocation() : app(std::make_unique<CLI::App>()) {}
+Invocation::~Invocation() = default;
+
+Command::Command(Invocation& invocation, const std::string& name, const std::string& group,
+                 const std::string& description, const std::string& examples)
+    : invocation_(invocation), app_(invocation.app->add_subcommand(name, description)) {
+  app_->group(group)->fallthrough();
+  app_->footer("Examples:\n" + examples);
+}
+
+void Command::option(const std::string& name, std::optional<std::string>& to, const std::string& metavar,
+                     const std::string& what) {
+  app_->add_option_function<std::string>(
+          name, [&to](const std::string& value) { to = value; }, what)
+      ->option_text(metavar);
+}
+
+void Command::argument(const std::string& name, std::string& to, const std::string& what) {
+  app_->add_option(name, to, what)->required();
+}
+
+void Command::flag(const std::string& name, bool& to, const std::string& what) {
+  app_->add_flag(name, to, what);
+}
+
+void Command::action(std::function<int()> run) {
+  app_->callback([this_invocation = &invocation_, run = std::move(run)] { this_invocation->action = run; });
 }
 
 void describe(Invocation& invocation) {
-  CLI::App& app = invocation.app;
+  CLI::App& app = *invocation.app;
   app.name("rhapsode");
   app.description("Runs Hugging Face language models as a pipeline's YAML describes them.");
   app.formatter(std::make_shared<HelpText>());

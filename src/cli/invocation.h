@@ -2,10 +2,15 @@
 // command that was named. Knows nothing of what commands do.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
+
+namespace CLI {
+class App;
+}
 
 namespace rhapsode::cli {
 
@@ -24,13 +29,37 @@ struct Globals {
 };
 
 struct Invocation {
-  CLI::App app;
+  Invocation();
+  ~Invocation();
+  Invocation(const Invocation&) = delete;
+  Invocation& operator=(const Invocation&) = delete;
+
+  std::unique_ptr<CLI::App> app;
   Globals globals;
   std::function<int()> action;  // of the command; returns the exit code
 };
 
-// Builds the whole command line; parse errors are thrown as CLI::ParseError by app.parse.
+// Builds the whole command line; parse errors are thrown as CLI::ParseError by app->parse.
 void describe(Invocation& invocation);
+
+// One command while it is described: its options, then what it does. Variables must live as long as the
+// invocation.
+class Command {
+ public:
+  // `examples` stand under its help.
+  Command(Invocation& invocation, const std::string& name, const std::string& group,
+          const std::string& description, const std::string& examples);
+
+  void option(const std::string& name, std::optional<std::string>& to, const std::string& metavar,
+              const std::string& what);
+  void argument(const std::string& name, std::string& to, const std::string& what);  // must be given
+  void flag(const std::string& name, bool& to, const std::string& what);
+  void action(std::function<int()> run);
+
+ private:
+  Invocation& invocation_;
+  CLI::App* app_;
+};
 
 // Each adds one command. `invocation` outlives the action.
 void add_check(Invocation& invocation);
@@ -43,10 +72,6 @@ void add_template(Invocation& invocation);
 void add_import_gguf(Invocation& invocation);
 void add_version(Invocation& invocation);
 void add_completion(Invocation& invocation);
-
-// A command of a group, with an example or two under its help.
-CLI::App* add_command(Invocation& invocation, const std::string& name, const std::string& group,
-                      const std::string& description, const std::string& examples);
 
 constexpr const char* kConfigGroup = "Understand a config";
 constexpr const char* kModelGroup = "Work with a model";

@@ -1,5 +1,6 @@
 // The program: parses the command line, runs one command, turns what it throws into text and an exit code.
 // Knows nothing of what commands do.
+#include <CLI/CLI.hpp>
 #include <clocale>
 #include <cstdlib>
 #include <cstring>
@@ -58,17 +59,17 @@ int main(int argc, char** argv) {
   Invocation invocation;
   describe(invocation);
   if (argc < 2) {
-    say(invocation.app.help());
+    say(invocation.app->help());
     return exit_code(ErrorKind::usage);
   }
   try {
-    invocation.app.parse(argc, argv);
+    invocation.app->parse(argc, argv);
   } catch (const CLI::Success& wanted) {  // --help, --version
-    return invocation.app.exit(wanted);
+    return invocation.app->exit(wanted);
   } catch (const CLI::ParseError& error) {
     for (int i = 1; i < argc; ++i)
       if (std::strcmp(argv[i], "--json") == 0) invocation.globals.json = true;
-    return report_or_give_up(usage_error(invocation.app, error), invocation.globals);
+    return report_or_give_up(usage_error(*invocation.app, error), invocation.globals);
   }
   return run_action(invocation);
 }

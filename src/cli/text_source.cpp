@@ -5,15 +5,15 @@
 
 namespace rhapsode::cli {
 
-runtime::TextFiles open_text(const Globals& globals, const std::string& tokenizer_directory,
+runtime::TextFiles open_text(const Globals& globals, const std::optional<std::string>& tokenizer_directory,
                              const std::string& command) {
-  if (globals.config.empty() == tokenizer_directory.empty())
+  if (globals.config.empty() == !tokenizer_directory.has_value())
     throw Error(ErrorKind::usage, globals.config.empty() ? "missing-option" : "conflicting-options",
                 command + " takes a config or a tokenizer's directory")
         .saw(globals.config.empty() ? "neither" : "both")
         .want("-c FILE or --tokenizer DIR")
         .hint("rhapsode " + command + " --help");
-  if (!tokenizer_directory.empty()) return runtime::load_text(tokenizer_directory, nullptr);
+  if (tokenizer_directory) return runtime::load_text(*tokenizer_directory, nullptr);
   const config::Config config = config::load(load_request(globals, command));
   return runtime::load_text(model_directory(config.active(), globals), &config.active());
 }

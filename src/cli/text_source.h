@@ -8,7 +8,7 @@
 namespace rhapsode::cli {
 
 // Exactly one of -c and --tokenizer must be given. `command` names it in errors.
-runtime::TextFiles open_text(const Globals& globals, const std::string& tokenizer_directory,
+runtime::TextFiles open_text(const Globals& globals, const std::optional<std::string>& tokenizer_directory,
                              const std::string& command);
 
 // A JSON list of {role, content}; "-" is stdin.
