@@ -41,9 +41,11 @@ int import(const Globals& globals, const ImportOptions& options) {
     out["path"] = done.path;
     out["tensors"] = done.tensors;
     out["bytes"] = done.bytes;
+    out["notes"] = done.notes;
     print_json(out);
   } else {
     print(done.path + "\n");
+    for (const std::string& note : done.notes) say("note: " + note + "\n");
     if (!globals.quiet)
       say(fmt::format("{} tensors, {} as {}\n", done.tensors, bytes_text(done.bytes), name));
   }

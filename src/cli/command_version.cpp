@@ -4,7 +4,7 @@
 #include "cli/invocation.h"
 #include "cli/terminal.h"
 #include "devices/inventory.h"
-#include "kernels/kernels.h"
+#include "runtime/kernel_sets.h"
 
 namespace rhapsode::cli {
 namespace {
@@ -16,15 +16,15 @@ constexpr const char* kCompiler = "g++ " __VERSION__;
 #endif
 
 std::string chosen_set() {
-  for (const kernels::KernelSet& set : kernels::kernel_sets())
-    if (set.supported) return std::string(set.kernels->name);
+  for (const runtime::KernelSetInfo& set : runtime::kernel_sets())
+    if (set.supported) return set.name;
   return "";
 }
 
 OrderedJson version_json(const devices::Inventory& inventory) {
   OrderedJson sets = OrderedJson::array();
-  for (const kernels::KernelSet& set : kernels::kernel_sets())
-    sets.push_back({{"name", set.kernels->name}, {"supported", set.supported}, {"needs", set.needs}});
+  for (const runtime::KernelSetInfo& set : runtime::kernel_sets())
+    sets.push_back({{"name", set.name}, {"supported", set.supported}, {"needs", set.needs}});
   OrderedJson out;
   out["version"] = RHAPSODE_VERSION;
   out["isa"] = chosen_set();
@@ -43,8 +43,8 @@ int version(const Globals& globals) {
     return 0;
   }
   std::string sets;
-  for (const kernels::KernelSet& set : kernels::kernel_sets()) {
-    sets += fmt::format("{}{}", sets.empty() ? "" : ", ", set.kernels->name);
+  for (const runtime::KernelSetInfo& set : runtime::kernel_sets()) {
+    sets += fmt::format("{}{}", sets.empty() ? "" : ", ", set.name);
     if (!set.supported) sets += fmt::format(" (not here: needs {})", set.needs);
   }
   print(

@@ -87,5 +87,20 @@ TEST(ImportGguf, MissingAndDamagedFiles) {
   EXPECT_EQ(outcome.json().at("error").at("file"), bad);
 }
 
+TEST(ImportGguf, WritesACheckpointThatRuns) {
+  const Scratch scratch;
+  const std::string out = scratch.file("imported");
+  const Outcome outcome =
+      rhapsode({"import-gguf", fixture("gguf/llama_bpe.gguf"), out, "--dtype", "float32", "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.out;
+  const Json json = outcome.json();
+  EXPECT_EQ(json.at("path"), out);
+  EXPECT_GT(json.at("tensors"), 0);
+  EXPECT_GT(json.at("bytes"), 0);
+  const std::string yaml = scratch.put("a.yaml", tiny_yaml(out));
+  EXPECT_EQ(rhapsode({"run", "-c", yaml, "--ids", "1,2,3", "--json"}).json().at("usage").at("prompt_tokens"), 3);
+  EXPECT_NE(rhapsode({"import-gguf", fixture("gguf/llama_bpe.gguf"), out}).code, 0);
+}
+
 }  // namespace
 }  // namespace rhapsode::testing
