@@ -99,8 +99,8 @@ void Chat::say_statistics() const {
 
 void Chat::save(const std::string& file) const {
   if (file.empty()) throw Error(ErrorKind::usage, "missing-argument", "/save needs a file's name");
-  write_file_atomically(file,
-                        conversation_.messages().dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomically(
+      file, conversation_.messages().dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
   say(fmt::format("{} messages in {}\n", conversation_.messages().size(), file));
 }
 
@@ -173,9 +173,11 @@ int chat(const Globals& globals) {
             "a base model continues text: rhapsode run --raw; chat_template in the model entry gives it a "
             "template");
   const generation::Params params = runtime::resolve_params(assembly);
-  const auto sequences = static_cast<uint64_t>(params.num_beams);
-  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, sequences);
-  runtime::Session session = load_model(globals, assembly, plan, sequences);
+  runtime::GenerateRequest typical;
+  typical.params = params;
+  const runtime::RequestSize size = runtime::request_size(typical);
+  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows);
+  runtime::Session session = load_model(globals, assembly, plan, size.sequences);
   const bool interactive = ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
   if (interactive && !globals.quiet)
     say(fmt::format("{} is ready ({} tokens of context). /help lists the commands.\n",

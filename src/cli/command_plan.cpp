@@ -2,14 +2,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
-
 #include "cli/emit_config.h"
 #include "cli/environment.h"
 #include "cli/invocation.h"
 #include "cli/model_source.h"
 #include "cli/plan_view.h"
 #include "cli/terminal.h"
+#include "runtime/generate.h"
 #include "runtime/params.h"
 
 namespace rhapsode::cli {
@@ -17,9 +16,10 @@ namespace {
 
 int plan(const Globals& globals, const std::optional<std::string>& emit) {
   runtime::Assembly assembly = open_model(globals, "plan", TextNeed::where_present);
-  const auto sequences =
-      static_cast<uint64_t>(std::max<int64_t>(runtime::resolve_params(assembly).num_beams, 1));
-  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, sequences);
+  runtime::GenerateRequest typical;
+  typical.params = runtime::resolve_params(assembly);
+  const runtime::RequestSize size = runtime::request_size(typical);
+  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows);
   OrderedJson out;
   out["model"] = assembly.config.active_model;
   out["model_id"] = assembly.entry().model_id.value;
@@ -32,7 +32,7 @@ int plan(const Globals& globals, const std::optional<std::string>& emit) {
     text += plan_text(plan, style, terminal_columns(STDOUT_FILENO));
   }
   if (emit && can_be_made_to_fit(plan)) {
-    write_file_atomically(*emit, fitting_config(globals, assembly, plan, sequences));
+    write_file_atomically(*emit, fitting_config(globals, assembly, plan, size));
     out["emitted"] = *emit;
     if (!globals.quiet) say(fmt::format("wrote {}\n", *emit));
   } else if (emit) {

@@ -154,7 +154,7 @@ int run(const Globals& globals, const RunOptions& options) {
       open_model(globals, "run", options.ids ? TextNeed::where_present : TextNeed::required);
   runtime::GenerateRequest request = make_request(assembly, options);
   const runtime::RequestSize size = runtime::request_size(request);
-  const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences);
+  const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows);
   runtime::Session session = load_model(globals, assembly, plan, size.sequences);
   std::string streamed;
   if (!globals.json)

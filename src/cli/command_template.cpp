@@ -13,9 +13,10 @@ struct TemplateOptions {
   bool no_generation_prompt = false;
 };
 
-Json read_tools(const std::string& file) {
-  Json tools = parse_json(read_input(file), file, ErrorKind::usage);
-  if (tools.is_array()) return tools;
+OrderedJson read_tools(const std::string& file) {
+  const std::string text = read_input(file);
+  const Json tools = parse_json(text, file, ErrorKind::usage);
+  if (tools.is_array()) return OrderedJson::parse(text);  // checked above; this one keeps the order of keys
   throw Error(ErrorKind::usage, "bad-tools", "the tools are not a list")
       .in(file)
       .saw(tools.type_name())

@@ -7,7 +7,7 @@
 namespace rhapsode::cli {
 namespace {
 
-bool is_role(const Json& message, const char* role) {
+bool is_role(const OrderedJson& message, const char* role) {
   return message.at("role") == role;
 }
 
@@ -21,11 +21,11 @@ Conversation::Conversation(runtime::Session& session, generation::Params params)
 
 void Conversation::set_system(const std::string& text) {
   if (!messages_.empty() && is_role(messages_.front(), "system")) messages_.erase(messages_.begin());
-  if (!text.empty()) messages_.insert(messages_.begin(), Json{{"role", "system"}, {"content", text}});
+  if (!text.empty()) messages_.insert(messages_.begin(), OrderedJson{{"role", "system"}, {"content", text}});
 }
 
 void Conversation::clear() {
-  Json kept = Json::array();
+  OrderedJson kept = OrderedJson::array();
   if (!messages_.empty() && is_role(messages_.front(), "system")) kept.push_back(messages_.front());
   messages_ = std::move(kept);
   used_tokens_ = 0;
@@ -33,20 +33,20 @@ void Conversation::clear() {
 
 runtime::GenerateResult Conversation::ask(const std::string& text,
                                           const std::function<void(const std::string&)>& on_text) {
-  Json messages = messages_;
+  OrderedJson messages = messages_;
   messages.push_back({{"role", "user"}, {"content", text}});
   return answer(messages, on_text);
 }
 
 runtime::GenerateResult Conversation::ask_again(const std::function<void(const std::string&)>& on_text) {
-  Json messages = messages_;
+  OrderedJson messages = messages_;
   if (!messages.empty() && is_role(messages.back(), "assistant")) messages.erase(messages.size() - 1);
   if (messages.empty() || !is_role(messages.back(), "user"))
     throw Error(ErrorKind::usage, "nothing-to-regenerate", "no question has been asked yet");
   return answer(messages, on_text);
 }
 
-runtime::GenerateResult Conversation::answer(const Json& messages,
+runtime::GenerateResult Conversation::answer(const OrderedJson& messages,
                                              const std::function<void(const std::string&)>& on_text) {
   runtime::GenerateRequest request;
   request.prompt_ids = runtime::messages_ids(session_->assembly(), messages);

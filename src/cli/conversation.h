@@ -24,19 +24,19 @@ class Conversation {
   // Another answer to the last question; usage error where there is none.
   runtime::GenerateResult ask_again(const std::function<void(const std::string&)>& on_text);
 
-  const Json& messages() const { return messages_; }
+  const OrderedJson& messages() const { return messages_; }
   uint64_t context_tokens() const { return session_->plan().limits.context_tokens; }
   uint64_t used_tokens() const { return used_tokens_; }
   // Tokens that the last answer could have at most, where the context left fewer than the config asks for.
   std::optional<uint64_t> shortened_to() const { return shortened_to_; }
 
  private:
-  runtime::GenerateResult answer(const Json& messages,
+  runtime::GenerateResult answer(const OrderedJson& messages,
                                  const std::function<void(const std::string&)>& on_text);
 
   runtime::Session* session_;
   generation::Params params_;
-  Json messages_ = Json::array();
+  OrderedJson messages_ = OrderedJson::array();
   uint64_t used_tokens_ = 0;
   uint64_t answers_ = 0;
   std::optional<uint64_t> shortened_to_;

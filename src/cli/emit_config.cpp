@@ -50,7 +50,7 @@ bool can_be_made_to_fit(const plan::Plan& plan) {
 }
 
 std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, const plan::Plan& plan,
-                           uint64_t sequences) {
+                           const runtime::RequestSize& size) {
   const config::Config& config = assembly.config;
   const std::vector<std::string> entry = {"generator", "models", config.active_model};
   std::vector<YamlEdit> edits;
@@ -65,7 +65,7 @@ std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, 
   }
   std::string text = edit_yaml(read_file(config.file), edits, config.file);
   assembly.config = config::load_text(text, {config.file, "", {}});
-  const plan::Plan proof = runtime::make_plan(assembly, std::nullopt, sequences);
+  const plan::Plan proof = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows);
   if (!proof.fits || assembly.config.active_model != entry.back())
     throw Error(ErrorKind::config, "cannot-edit", "the file's layout does not allow to change it safely")
         .in(config.file)

@@ -5,7 +5,7 @@
 
 #include "cli/invocation.h"
 #include "plan/plan.h"
-#include "runtime/assembly.h"
+#include "runtime/generate.h"
 
 namespace rhapsode::cli {
 
@@ -16,6 +16,6 @@ bool can_be_made_to_fit(const plan::Plan& plan);
 // context are written out. Needs can_be_made_to_fit(plan). The assembly's config is replaced by the emitted
 // one.
 std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, const plan::Plan& plan,
-                           uint64_t sequences);
+                           const runtime::RequestSize& size);
 
 }  // namespace rhapsode::cli

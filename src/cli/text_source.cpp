@@ -18,9 +18,10 @@ runtime::TextFiles open_text(const Globals& globals, const std::optional<std::st
   return runtime::load_text(model_directory(config.active(), globals), &config.active());
 }
 
-Json read_messages(const std::string& file) {
+OrderedJson read_messages(const std::string& file) {
   const std::string name = file == "-" ? "stdin" : file;
-  Json messages = parse_json(read_input(file), name, ErrorKind::usage);
+  const std::string text = read_input(file);
+  const Json messages = parse_json(text, name, ErrorKind::usage);
   const auto refuse = [&](const std::string& path, const std::string& found) {
     throw Error(ErrorKind::usage, "bad-messages", "the messages are not a conversation")
         .in(name)
@@ -37,7 +38,7 @@ Json read_messages(const std::string& file) {
     if (!message.contains("role")) refuse(path, "an object without \"role\"");
     if (!message.at("role").is_string()) refuse(path + "/role", message.at("role").type_name());
   }
-  return messages;
+  return OrderedJson::parse(text);
 }
 
 }  // namespace rhapsode::cli

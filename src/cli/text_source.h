@@ -11,7 +11,7 @@ namespace rhapsode::cli {
 runtime::TextFiles open_text(const Globals& globals, const std::optional<std::string>& tokenizer_directory,
                              const std::string& command);
 
-// A JSON list of {role, content}; "-" is stdin.
-Json read_messages(const std::string& file);
+// A JSON list of {role, content}, keys in their order; "-" is stdin.
+OrderedJson read_messages(const std::string& file);
 
 }  // namespace rhapsode::cli
