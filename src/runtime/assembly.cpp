@@ -19,8 +19,8 @@ TextFiles load_text(const std::string& directory, const config::ModelEntry* entr
   TextFiles files;
   files.tokenizer = std::make_unique<text::Tokenizer>(text::Tokenizer::load(directory));
   if (entry != nullptr && entry->chat_template)
-    files.chat_template = text::ChatTemplate::from_source(entry->chat_template->value,
-                                                          entry->chat_template->origin.file, *files.tokenizer);
+    files.chat_template = text::ChatTemplate::from_source(
+        entry->chat_template->value, entry->chat_template->origin.file, *files.tokenizer);
   else
     files.chat_template = text::ChatTemplate::load(directory, *files.tokenizer);
   return files;
@@ -38,7 +38,8 @@ Assembly assemble(const Settings& settings) {
                                 optional_json(directory, "config.json"),
                                 optional_json(directory, "tokenizer_config.json")};
   TextFiles text;
-  if (settings.tokenizer) text = load_text(directory, &entry);
+  if (settings.tokenizer && std::filesystem::exists(directory + "/tokenizer.json"))
+    text = load_text(directory, &entry);
   return {std::move(config),
           directory,
           std::move(architecture),

@@ -274,14 +274,14 @@ GenerateResult generate(Session& session, const GenerateRequest& request) {
 
 std::vector<uint32_t> prompt_ids(const Assembly& assembly, const std::string& text, bool raw) {
   if (raw || !assembly.chat_template) return assembly.tokenizer->encode(text, {false, true}).ids;
-  Json messages = Json::array();
+  OrderedJson messages = OrderedJson::array();
   if (assembly.entry().system_prompt)
     messages.push_back({{"role", "system"}, {"content", assembly.entry().system_prompt->value}});
   messages.push_back({{"role", "user"}, {"content", text}});
   return messages_ids(assembly, messages);
 }
 
-std::vector<uint32_t> messages_ids(const Assembly& assembly, const Json& messages) {
+std::vector<uint32_t> messages_ids(const Assembly& assembly, const OrderedJson& messages) {
   if (!assembly.chat_template)
     throw Error(ErrorKind::unsupported, "no-chat-template", "the checkpoint has no chat template")
         .in(assembly.directory)

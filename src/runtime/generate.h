@@ -64,6 +64,6 @@ GenerateResult generate(Session& session, const GenerateRequest& request);
 // Prompt ids of a text: through the chat template (as one user message, after the entry's system prompt) where the
 // checkpoint has one and `raw` is false, else the text as it is with the post-processor's special tokens.
 std::vector<uint32_t> prompt_ids(const Assembly& assembly, const std::string& text, bool raw);
-std::vector<uint32_t> messages_ids(const Assembly& assembly, const Json& messages);
+std::vector<uint32_t> messages_ids(const Assembly& assembly, const OrderedJson& messages);
 
 }  // namespace rhapsode::runtime

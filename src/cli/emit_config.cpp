@@ -1,0 +1,76 @@
+#include "cli/emit_config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/environment.h"
+#include "cli/yaml_edit.h"
+
+namespace rhapsode::cli {
+namespace {
+
+// Segments as --set has them: dots, or slashes where there is one; a leading slash starts at the root.
+std::vector<std::string> path_segments(const std::string& path, const std::vector<std::string>& entry) {
+  const bool slashes = path.find('/') != std::string::npos;
+  const bool from_root = path.starts_with('/');
+  std::vector<std::string> out = from_root ? std::vector<std::string>{} : entry;
+  for (size_t begin = from_root ? 1 : 0; begin <= path.size();) {
+    const size_t end = std::min(path.find(slashes ? '/' : '.', begin), path.size());
+    out.push_back(path.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
+std::string other_spelling(const std::string& key) {
+  for (const auto& [a, b] : {std::pair{"torch_dtype", "dtype"}, std::pair{"max_new_tokens", "max_tokens"}}) {
+    if (key == a) return b;
+    if (key == b) return a;
+  }
+  return "";
+}
+
+const plan::Change* first_fitting(const plan::Plan& plan) {
+  const auto change =
+      std::find_if(plan.changes.begin(), plan.changes.end(), [](const plan::Change& c) { return c.fits; });
+  return change == plan.changes.end() ? nullptr : &*change;
+}
+
+std::vector<std::string> wanted_sets(const plan::Plan& plan) {
+  if (!plan.fits) return first_fitting(plan)->set;
+  return {fmt::format("torch_dtype={}", torch_name(plan.dtype)),
+          fmt::format("max_context={}", plan.limits.context_tokens)};
+}
+
+}  // namespace
+
+bool can_be_made_to_fit(const plan::Plan& plan) {
+  return plan.fits || first_fitting(plan) != nullptr;
+}
+
+std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, const plan::Plan& plan,
+                           const runtime::RequestSize& size) {
+  const config::Config& config = assembly.config;
+  const std::vector<std::string> entry = {"generator", "models", config.active_model};
+  std::vector<YamlEdit> edits;
+  if (!globals.model.empty()) edits.push_back({{"generator", "active_model"}, globals.model, ""});
+  std::vector<std::string> sets = globals.sets;
+  for (const std::string& set : wanted_sets(plan)) sets.push_back(set);
+  for (const std::string& set : sets) {
+    const size_t equals = set.find('=');
+    std::vector<std::string> path = path_segments(set.substr(0, equals), entry);
+    const std::string other = other_spelling(path.back());
+    edits.push_back({std::move(path), set.substr(equals + 1), other});
+  }
+  std::string text = edit_yaml(read_file(config.file), edits, config.file);
+  assembly.config = config::load_text(text, {config.file, "", {}});
+  const plan::Plan proof = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows);
+  if (!proof.fits || assembly.config.active_model != entry.back())
+    throw Error(ErrorKind::config, "cannot-edit", "the file's layout does not allow to change it safely")
+        .in(config.file)
+        .hint("write the model entry with one key a line, or give the changes with --set");
+  return text;
+}
+
+}  // namespace rhapsode::cli

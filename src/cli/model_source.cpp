@@ -1,0 +1,57 @@
+#include "cli/model_source.h"
+
+#include <fmt/format.h>
+
+#include "cli/environment.h"
+#include "cli/progress.h"
+#include "cli/terminal.h"
+
+namespace rhapsode::cli {
+
+runtime::Assembly open_model(const Globals& globals, const std::string& command, TextNeed need) {
+  runtime::Settings settings;
+  settings.config = load_request(globals, command);
+  settings.hub = hub_settings(globals);
+  settings.threads = threads_of(globals);
+  settings.isa = globals.isa;
+  settings.tokenizer = need != TextNeed::none;
+  runtime::Assembly assembly = runtime::assemble(settings);
+  if (need == TextNeed::required && !assembly.tokenizer)
+    throw Error(ErrorKind::not_found, "no-tokenizer", "the checkpoint has no tokenizer")
+        .in(assembly.directory)
+        .saw("no tokenizer.json")
+        .hint("run --ids takes token ids and needs none");
+  if (globals.verbose)
+    say(fmt::format("{}: {} in {}, {} kernels, {} threads\n", assembly.config.active_model,
+                    assembly.architecture.spec.model_type, assembly.directory, assembly.kernels->name,
+                    assembly.threads));
+  return assembly;
+}
+
+runtime::Session load_model(const Globals& globals, const runtime::Assembly& assembly, const plan::Plan& plan,
+                            uint64_t sequences) {
+  if (globals.verbose)
+    say(fmt::format("plan: {} for {} tokens of context\n", bytes_text(plan_bytes(plan)),
+                    plan.limits.context_tokens));
+  Progress progress("loading", Progress::Unit::bytes, globals);
+  return runtime::Session(assembly, plan, sequences,
+                          [&](uint64_t done, uint64_t total) { progress.update(done, total); });
+}
+
+uint64_t plan_bytes(const plan::Plan& plan) {
+  uint64_t bytes = 0;
+  for (const plan::DevicePlan& device : plan.devices) bytes += device.total_bytes();
+  return bytes;
+}
+
+OrderedJson memory_json(const runtime::Session& session) {
+  OrderedJson out;
+  out["plan_bytes"] = plan_bytes(session.plan());
+  out["peak_rss_bytes"] = devices::peak_resident_bytes();
+  const devices::Device& device = session.device();
+  out["devices"] = {
+      {{"name", device.name()}, {"limit_bytes", device.limit_bytes()}, {"peak_bytes", device.peak_bytes()}}};
+  return out;
+}
+
+}  // namespace rhapsode::cli

@@ -1,0 +1,313 @@
+// plan, run, ppl and chat on the tiny golden checkpoints: what transformers computed, the JSON of the
+// contract, exit codes.
+#include <cmath>
+
+#include "program.h"
+
+namespace rhapsode::testing {
+namespace {
+
+class Tiny : public ::testing::Test {
+ protected:
+  std::string config(const std::vector<std::string>& keys = {},
+                     const std::string& checkpoint = fixture("golden/llama-mqa")) const {
+    return scratch_.put("tiny.yaml", tiny_yaml(checkpoint, keys));
+  }
+  // A copy of llama-mqa to damage.
+  std::string copy(const char* name) const {
+    const std::filesystem::path to = scratch_.path() / name;
+    std::filesystem::create_directories(to);
+    for (const char* file : {"config.json", "model.safetensors"})
+      std::filesystem::copy_file(fixture("golden/llama-mqa/" + std::string(file)), to / file);
+    return to.string();
+  }
+  Scratch scratch_;
+};
+using Plan = Tiny;
+using Run = Tiny;
+using Ppl = Tiny;
+using ChatPipe = Tiny;
+
+std::string joined(const Json& ids) {
+  std::string out;
+  for (const Json& id : ids) out += (out.empty() ? "" : ",") + std::to_string(id.get<uint32_t>());
+  return out;
+}
+
+TEST_F(Plan, HasTheFieldsOfTheContract) {
+  const Outcome outcome = rhapsode({"plan", "-c", config(), "--json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const Json plan = outcome.json();
+  EXPECT_EQ(plan.at("fits"), true);
+  EXPECT_EQ(plan.at("bytes_short"), 0);
+  EXPECT_EQ(plan.at("max_context"), 512);
+  const Json& cpu = plan.at("devices").at(0);
+  EXPECT_EQ(cpu.at("name"), "cpu");
+  EXPECT_EQ(cpu.at("kind"), "cpu");
+  uint64_t sum = 0;
+  for (const char* part :
+       {"weights_bytes", "quant_metadata_bytes", "kv_bytes", "workspace_bytes", "process_bytes"})
+    sum += cpu.at(part).get<uint64_t>();
+  EXPECT_EQ(cpu.at("total_bytes"), sum);
+  EXPECT_GT(cpu.at("limit_bytes"), sum);
+  const Json map = {{"model.embed_tokens", "cpu"}, {"model.layers.0", "cpu"}, {"model.layers.1", "cpu"},
+                    {"model.layers.2", "cpu"},     {"model.norm", "cpu"},     {"lm_head", "cpu"}};
+  EXPECT_EQ(plan.at("device_map"), map);
+  EXPECT_TRUE(plan.at("downgrades").is_array());
+  EXPECT_TRUE(plan.at("changes").is_array());
+  const std::string text = rhapsode({"plan", "-c", config()}).out;
+  EXPECT_NE(text.find("model.layers.0-2 -> cpu"), std::string::npos) << text;
+  EXPECT_NE(text.find("largest context that fits: 512 tokens"), std::string::npos) << text;
+}
+
+TEST_F(Plan, AMisfitIsToldWholeWithExitCodeSeven) {
+  const Outcome outcome = rhapsode({"plan", "-c", config({"max_memory: {cpu: \"1MB\"}"}), "--json"});
+  EXPECT_EQ(outcome.code, 7);
+  const Json plan = outcome.json();
+  EXPECT_EQ(plan.at("fits"), false);
+  const Json& cpu = plan.at("devices").at(0);
+  EXPECT_EQ(cpu.at("limit_bytes"), 1'000'000);
+  EXPECT_EQ(plan.at("bytes_short"), cpu.at("total_bytes").get<uint64_t>() - 1'000'000);
+  const Outcome run =
+      rhapsode({"run", "-c", config({"max_memory: {cpu: \"1MB\"}"}), "--ids", "1,2", "--json"});
+  EXPECT_EQ(run.code, 7);
+  EXPECT_EQ(run.error_code(), "does-not-fit");
+}
+
+TEST_F(Plan, EmitsAConfigThatSaysWhatWasResolved) {
+  const std::string out = scratch_.file("fitting.yaml");
+  const Outcome outcome = rhapsode({"plan", "-c", config({"# kept", "top_k: 7"}), "--emit-config", out,
+                                    "--set", "temperature=0.5", "--json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out;
+  EXPECT_EQ(outcome.json().at("emitted"), out);
+  const std::string text = read_file(out);
+  for (const char* line : {"      torch_dtype: float32\n", "      # kept\n", "      top_k: 7\n",
+                           "      temperature: 0.5\n", "      max_context: 512\n"})
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+  EXPECT_EQ(rhapsode({"plan", "-c", out, "--json"}).json().at("context_source"), "max_context");
+}
+
+TEST_F(Plan, EmitsAConfigThatFitsWhereTheGivenOneDoesNot) {
+  const Json small = rhapsode({"plan", "-c", config(), "--set", "max_context=64", "--json"}).json();
+  const uint64_t limit = small.at("devices").at(0).at("total_bytes").get<uint64_t>() + 60'000;
+  const std::string given = config({"max_memory:", "  cpu: " + std::to_string(limit)});
+  const std::string out = scratch_.file("fitting.yaml");
+  // The process itself varies by some pages from run to run, so the limit leaves only a little room.
+  const Outcome outcome =
+      rhapsode({"plan", "-c", given, "--emit-config", out, "--set", "max_context=512", "--json"});
+  if (outcome.code == 0) GTEST_SKIP() << "512 tokens fit as well";
+  EXPECT_EQ(outcome.code, 7) << outcome.out;
+  bool known = false;
+  for (const Json& change : outcome.json().at("changes")) known = known || change.at("fits") == true;
+  EXPECT_EQ(std::filesystem::exists(out), known);
+}
+
+TEST_F(Run, GreedyIdsAreThoseOfTransformers) {
+  const Json golden = read_json_file(fixture("golden/llama-mqa/golden.json")).at("float32").at("p7");
+  const Outcome outcome = rhapsode({"run", "-c", config(), "--ids", joined(golden.at("ids")), "--json",
+                                    "--set", "max_new_tokens=64", "--set", "eos_token_id=[]"});
+  ASSERT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  const Json json = outcome.json();
+  EXPECT_EQ(json.at("output_ids"), golden.at("greedy"));
+  EXPECT_EQ(json.at("prompt_ids"), golden.at("ids"));
+}
+
+TEST_F(Run, HasTheFieldsOfTheContract) {
+  const Outcome outcome = rhapsode({"run", "-c", config(), "--ids", "5, 6,7", "--json", "--trace", "4"});
+  ASSERT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  const Json json = outcome.json();
+  EXPECT_EQ(json.at("model"), "tiny");
+  EXPECT_TRUE(json.at("text").is_null());
+  EXPECT_EQ(json.at("prompt_ids"), Json({5, 6, 7}));
+  EXPECT_TRUE(json.at("finish_reason") == "length" || json.at("finish_reason") == "stop");
+  const size_t tokens = json.at("output_ids").size();
+  EXPECT_EQ(json.at("usage"), Json({{"prompt_tokens", 3}, {"completion_tokens", tokens}}));
+  EXPECT_EQ(json.at("sequences").at(0).at("ids"), json.at("output_ids"));
+  for (const char* field : {"load_ms", "prompt_ms", "decode_ms"})
+    EXPECT_TRUE(json.at("timings").at(field).is_number()) << field;
+  for (const char* field : {"prompt_tokens_per_s", "decode_tokens_per_s"})
+    EXPECT_TRUE(json.at("timings").contains(field)) << field;
+  const Json& memory = json.at("memory");
+  EXPECT_GT(memory.at("plan_bytes"), 0);
+  EXPECT_GT(memory.at("peak_rss_bytes"), 0);
+  const Json& device = memory.at("devices").at(0);
+  EXPECT_EQ(device.at("name"), "cpu");
+  EXPECT_GT(device.at("peak_bytes"), 0);
+  EXPECT_GE(device.at("limit_bytes"), device.at("peak_bytes"));
+  ASSERT_EQ(json.at("steps").size(), tokens);
+  const Json& step = json.at("steps").at(0);
+  EXPECT_EQ(step.at("id"), json.at("output_ids").at(0));
+  ASSERT_EQ(step.at("top").size(), 4u);
+  EXPECT_EQ(step.at("top").at(0).at(0), step.at("id"));
+  EXPECT_GE(step.at("top").at(0).at(1), step.at("top").at(1).at(1));
+  EXPECT_EQ(step.at("probs").size(), 4u);
+}
+
+TEST_F(Run, TheAnswerDoesNotDependOnThreadsOrKernels) {
+  const std::vector<std::string> base = {"run",    "-c",    config(),          "--ids", "9,8,7,6,5,4,3",
+                                         "--json", "--set", "eos_token_id=[]", "--set", "max_new_tokens=24"};
+  const Json expected = rhapsode(base).json().at("output_ids");
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"--threads", "1"}, {"--threads", "3"}, {"--isa", "reference"}}) {
+    std::vector<std::string> arguments = base;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    EXPECT_EQ(rhapsode(arguments).json().at("output_ids"), expected) << more[1];
+  }
+}
+
+TEST_F(Run, SeedsDecideWhatIsSampled) {
+  const auto sampled = [&](const char* seed) {
+    return rhapsode({"run", "-c", config(), "--ids", "3,4", "--json", "--seed", seed, "--set",
+                     "do_sample=true", "--set", "temperature=3.0", "--set", "max_new_tokens=16", "--set",
+                     "eos_token_id=[]"})
+        .json()
+        .at("output_ids");
+  };
+  EXPECT_EQ(sampled("1"), sampled("1"));
+  EXPECT_NE(sampled("1"), sampled("2"));
+}
+
+TEST_F(Run, IdsWithoutJsonArePrintedAsIds) {
+  const Outcome plain = rhapsode({"run", "-c", config(), "--ids", "5,6,7"});
+  const Json json = rhapsode({"run", "-c", config(), "--ids", "5,6,7", "--json"}).json();
+  EXPECT_EQ(plain.out, joined(json.at("output_ids")) + "\n");
+  EXPECT_NE(plain.err.find("tokens"), std::string::npos);
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "5,6,7", "-q"}).err, "");
+}
+
+TEST_F(Run, ExitCodes) {
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1,115"}).code, 2);
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1,x"}).code, 2);
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", ","}).code, 2);
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1", "--threads", "0"}).code, 2);
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1", "--seed", "-1"}).code, 2);
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1", "--isa", "sse9"}).code, 2);
+  EXPECT_EQ(rhapsode({"run", "-c", config({"top_kk: 1"}), "--ids", "1"}).code, 3);
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1", "--model", "other"}).code, 3);
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1", "--set", "nonsense"}).code, 3);
+  EXPECT_EQ(rhapsode({"run", "-c", scratch_.file("none.yaml"), "--ids", "1"}).code, 5);
+  EXPECT_EQ(rhapsode({"run", "-c", config({}, scratch_.file("nowhere")), "--ids", "1"}).code, 5);
+  EXPECT_EQ(rhapsode({"run", "-c", config({}, "nobody/nothing"), "--ids", "1", "--offline"}).code, 6);
+  const Outcome untold = rhapsode({"run", "-c", config(), "--prompt", "hello", "--json"});
+  EXPECT_EQ(untold.code, 5);
+  EXPECT_EQ(untold.error_code(), "no-tokenizer");
+}
+
+TEST_F(Run, UnsupportedAndDamagedCheckpoints) {
+  const std::string strange = copy("strange");
+  std::string json = read_file(strange + "/config.json");
+  json.replace(json.find("\"llama\""), 7, "\"lamma\"");
+  scratch_.put("strange/config.json", json);
+  EXPECT_EQ(rhapsode({"run", "-c", config({}, strange), "--ids", "1"}).code, 8);
+  EXPECT_EQ(rhapsode({"plan", "-c", config({}, strange)}).code, 8);
+  const std::string cut = copy("cut");
+  std::filesystem::resize_file(cut + "/model.safetensors", 5000);
+  const Outcome damaged = rhapsode({"run", "-c", config({}, cut), "--ids", "1", "--json"});
+  EXPECT_EQ(damaged.code, 9);
+  EXPECT_EQ(damaged.json().at("error").at("file"), cut + "/model.safetensors");
+  const std::string garbled = copy("garbled");
+  scratch_.put("garbled/config.json", "{\"model_type\": ");
+  EXPECT_EQ(rhapsode({"plan", "-c", config({}, garbled)}).code, 9);
+}
+
+TEST_F(Run, PromptsGoThroughTheTemplateUnlessRaw) {
+  const std::string yaml = config({"system_prompt: be short"}, talking_checkpoint(scratch_));
+  const Json chat = rhapsode({"run", "-c", yaml, "--prompt", "why is the sky blue", "--json"}).json();
+  EXPECT_EQ(chat.at("prompt_ids"), Json({1, 6, 10, 41, 4, 68, 24, 48, 42, 11, 5}));
+  EXPECT_TRUE(chat.at("text").is_string());
+  const Json raw = rhapsode({"run", "-c", yaml, "--prompt", "why is the sky blue", "--raw", "--json"}).json();
+  EXPECT_EQ(raw.at("prompt_ids"), Json({1, 68, 24, 48, 42, 11}));
+  const Json piped =
+      rhapsode({"run", "-c", yaml, "--prompt-file", "-", "--raw", "--json"}, "why is the sky blue").json();
+  EXPECT_EQ(piped.at("output_ids"), raw.at("output_ids"));
+  const Json messages =
+      rhapsode(
+          {"run", "-c", yaml, "--messages", "-", "--json"},
+          R"([{"role": "system", "content": "be short"}, {"role": "user", "content": "why is the sky blue"}])")
+          .json();
+  EXPECT_EQ(messages.at("output_ids"), chat.at("output_ids"));
+  const Outcome streamed = rhapsode({"run", "-c", yaml, "--prompt", "why is the sky blue", "-q"});
+  EXPECT_EQ(streamed.out, chat.at("text").get<std::string>() + "\n");
+  EXPECT_EQ(rhapsode({"run", "-c", yaml, "--messages", "-"}, "{}").code, 2);
+}
+
+TEST_F(Run, AnInterruptStopsTheAnswerAndKeepsWhatIsThere) {
+  const std::string yaml = config({"max_context: 512"}, talking_checkpoint(scratch_));
+  const Outcome outcome =
+      run_program({{"run", "-c", yaml, "--prompt", "hello", "--threads", "1", "--isa", "reference", "--set",
+                    "max_new_tokens=480", "--set", "eos_token_id=[]"},
+                   "",
+                   {},
+                   SIGINT});
+  EXPECT_TRUE(outcome.code == 130 || outcome.code == 0) << outcome.code;
+  EXPECT_FALSE(outcome.out.empty());
+  if (outcome.code == 130) EXPECT_NE(outcome.err.find("cancelled"), std::string::npos) << outcome.err;
+}
+
+TEST_F(Ppl, IsTheSameForAWindowThatHoldsAll) {
+  const std::string ids = scratch_.put("ids.txt", "5, 6 7\n8,9,10 11 12\n");
+  const Outcome outcome = rhapsode({"ppl", "-c", config(), "--ids", ids, "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.out;
+  const Json json = outcome.json();
+  EXPECT_EQ(json.at("tokens"), 7);
+  EXPECT_NEAR(std::exp(json.at("nll").get<double>()), json.at("ppl").get<double>(),
+              1e-9 * json.at("ppl").get<double>());
+  EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", ids, "--window", "8", "--json"}).json().at("nll"),
+            json.at("nll"));
+  const Json strided =
+      rhapsode({"ppl", "-c", config(), "--ids", ids, "--window", "4", "--stride", "1", "--json"}).json();
+  EXPECT_EQ(strided.at("tokens"), 7);
+  EXPECT_NE(strided.at("nll"), json.at("nll"));
+  EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", ids, "--window", "4", "--stride", "5"}).code, 2);
+  EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", ids, "--window", "513"}).code, 2);
+  EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", "-"}, "5").code, 2);
+  EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", "-"}, "5 115").code, 2);
+}
+
+TEST_F(Ppl, OfATextIsThatOfItsIds) {
+  const std::string yaml = config({}, talking_checkpoint(scratch_));
+  const Json text = rhapsode({"ppl", "-c", yaml, "--text", "-", "--json"}, "why is the sky blue").json();
+  const Json ids = rhapsode({"ppl", "-c", yaml, "--ids", "-", "--json"}, "1 68 24 48 42 11").json();
+  EXPECT_EQ(text, ids);
+}
+
+TEST_F(ChatPipe, AnswersEachLineAndKeepsTheConversation) {
+  const std::string yaml = config({}, talking_checkpoint(scratch_));
+  const std::string saved = scratch_.file("chat.json");
+  const Outcome outcome = rhapsode({"chat", "-c", yaml, "--json"},
+                                   "hello\n\nwhy is the sky blue\n/save " + saved + "\n/quit\nnever asked\n");
+  ASSERT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  const size_t first_end = outcome.out.find('\n');
+  const Json first = parse_json(outcome.out.substr(0, first_end), "stdout");
+  const Json second = parse_json(outcome.out.substr(first_end + 1), "stdout");
+  const Json messages = read_json_file(saved);
+  ASSERT_EQ(messages.size(), 4u);
+  EXPECT_EQ(messages.at(0), Json({{"role", "user"}, {"content", "hello"}}));
+  EXPECT_EQ(messages.at(1).at("content"), first.at("text"));
+  EXPECT_EQ(messages.at(3).at("content"), second.at("text"));
+  Json asked = messages;
+  asked.erase(3);
+  const Json alone = rhapsode({"run", "-c", yaml, "--messages", "-", "--json"}, asked.dump()).json();
+  EXPECT_EQ(alone.at("output_ids"), second.at("output_ids"));
+  EXPECT_EQ(alone.at("usage").at("prompt_tokens"), second.at("usage").at("prompt_tokens"));
+}
+
+TEST_F(ChatPipe, CommandsAndErrors) {
+  const std::string yaml = config({}, talking_checkpoint(scratch_));
+  const Outcome outcome =
+      rhapsode({"chat", "-c", yaml, "-q"}, "/help\n/system be short\nhello\n/stats\n/regenerate\n/clear\n");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* text :
+       {"/regenerate", "system prompt is set", "last answer:", "context:", "conversation is empty"})
+    EXPECT_NE(outcome.err.find(text), std::string::npos) << text << outcome.err;
+  EXPECT_EQ(rhapsode({"chat", "-c", yaml}, "/nonsense\n").code, 2);
+  EXPECT_EQ(rhapsode({"chat", "-c", yaml}, "/regenerate\n").code, 2);
+  const Outcome full = rhapsode({"chat", "-c", yaml, "--set", "max_context=8", "--json"},
+                                "why is the sky blue and the sea green\n");
+  EXPECT_EQ(full.code, 2);
+  EXPECT_EQ(full.error_code(), "context-full");
+  EXPECT_EQ(rhapsode({"chat", "-c", config(), "--json"}, "hello\n").error_code(), "no-tokenizer");
+}
+
+}  // namespace
+}  // namespace rhapsode::testing
