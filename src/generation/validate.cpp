@@ -91,6 +91,15 @@ void check_rules(const Params& p, const Vocabulary& vocabulary) {
   vocabulary.require_ids("begin_suppress_tokens", p.begin_suppress_tokens);
   if (p.forced_bos_token_id) vocabulary.require_id("forced_bos_token_id", *p.forced_bos_token_id);
   vocabulary.require_ids("forced_eos_token_id", p.forced_eos_token_id);
+  const auto suppressed = [&](int64_t id) {
+    return std::find(p.suppress_tokens.begin(), p.suppress_tokens.end(), id) != p.suppress_tokens.end();
+  };
+  const bool never_forced =
+      (p.forced_bos_token_id && suppressed(*p.forced_bos_token_id)) ||
+      (!p.forced_eos_token_id.empty() &&
+       std::all_of(p.forced_eos_token_id.begin(), p.forced_eos_token_id.end(), suppressed));
+  require(!never_forced, "suppress_tokens", "the forced ids",
+          "an id of forced_bos_token_id and forced_eos_token_id left");
   for (const int64_t id : p.eos_token_id) require(id >= 0, "eos_token_id", id, "0 or more");
   if (p.guidance_scale)
     require(std::isfinite(*p.guidance_scale), "guidance_scale", *p.guidance_scale, "a number");

@@ -178,6 +178,10 @@ TEST(GenerationValidate, refuses_what_is_out_of_range) {
   EXPECT_EQ(with([](Params& p) { p.forced_bos_token_id = 99; }), "id-outside-vocabulary forced_bos_token_id");
   EXPECT_EQ(with([](Params& p) { p.forced_eos_token_id = {99}; }),
             "id-outside-vocabulary forced_eos_token_id");
+  EXPECT_EQ(with([](Params& p) {
+              p.forced_eos_token_id = {1, 2}, p.suppress_tokens = {2, 1};
+            }),
+            "out-of-range suppress_tokens");
   EXPECT_EQ(with([](Params& p) { p.eos_token_id = {-1}; }), "out-of-range eos_token_id");
   EXPECT_EQ(with([](Params& p) { p.eos_token_id = {99}; }), "");
   EXPECT_EQ(with([](Params& p) {

@@ -53,10 +53,10 @@ class Markov(PreTrainedModel, GenerationMixin):
         self.table = torch.nn.Parameter(table)
         self.generation_config = GenerationConfig()
 
-    def prepare_inputs_for_generation(self, input_ids, **kwargs):
+    def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **kwargs):
         return {"input_ids": input_ids}
 
-    def forward(self, input_ids, **kwargs):
+    def forward(self, input_ids, attention_mask=None, **kwargs):
         return CausalLMOutputWithPast(logits=self.table[input_ids])
 
     @classmethod
@@ -197,6 +197,142 @@ def combined_row(r, i, single, warpers):
     r.add("combined: " + " ".join(sorted(params)), params, r.ids(prompt + rnd.randrange(0, 5), 12), prompt, r.scores(vocab))
 
 
+class Tied(Exception):
+    """A choice that transformers does not define."""
+
+
+def watch_ties(model):
+    """Makes generate() raise Tied where the order of its continuations hangs on equal or nearly equal scores."""
+    original = model._get_top_k_continuations
+
+    def watched(accumulated_log_probs, beams_to_keep, do_sample, **kwargs):
+        best = accumulated_log_probs[0].sort(descending=True)[0][: beams_to_keep + 1]
+        if not do_sample and (best[:-1] - best[1:] < 2e-5).any() or not torch.isfinite(best[:beams_to_keep]).all():
+            raise Tied
+        if do_sample and (accumulated_log_probs[0].softmax(-1) > 0).sum() < beams_to_keep:
+            raise Tied
+        return original(
+            accumulated_log_probs=accumulated_log_probs, beams_to_keep=beams_to_keep, do_sample=do_sample, **kwargs
+        )
+
+    model._get_top_k_continuations = watched
+
+
+class OwnDraws:
+    """torch.multinomial by the product's rule: inverse of the cumulative distribution, without replacement."""
+
+    def __init__(self, seed):
+        self.seed, self.position = seed, 0
+
+    def __call__(self, probabilities, num_samples, **kwargs):
+        p = probabilities[0].double().numpy().copy()
+        picks = []
+        for _ in range(num_samples):
+            target = philox_uniform(self.seed, 0, self.position) * p.sum()
+            self.position += 1
+            sums = np.cumsum(p)
+            if np.abs(sums[p > 0] - target).min() < 1e-6:
+                raise Tied
+            picks.append(int(np.nonzero((sums > target) & (p > 0))[0][0]))
+            p[picks[-1]] = 0
+        return torch.tensor([picks])
+
+
+def decode(table, prompt, params):
+    """generate() -> (ids without the prompt and filler, scores) of each sequence."""
+    model = Markov(torch.tensor(table, dtype=torch.float32))
+    watch_ties(model)
+    kept, torch.multinomial = torch.multinomial, OwnDraws(params.get("seed", 0))
+    given = {k: v for k, v in params.items() if k != "seed"}
+    given.setdefault("top_k", 0)
+    given.setdefault("do_sample", False)
+    try:
+        out = model.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), use_cache=False,
+            return_dict_in_generate=True, output_scores=True, **given,
+        )  # fmt: skip
+    finally:
+        torch.multinomial = kept
+    rows = out.sequences[:, len(prompt) :].tolist()
+    eos = params.get("eos_token_id", [])
+    rows = [next((row[: i + 1] for i, t in enumerate(row) if t in eos), row) for row in rows]
+    if params.get("num_beams", 1) == 1:
+        return rows, []
+    return rows, [number(x) for x in out.sequences_scores]
+
+
+def decoding_params(r):
+    rnd = r.random
+    params = dict(max_new_tokens=rnd.randrange(1, 10))
+    if rnd.random() < 0.85:
+        params["num_beams"] = rnd.randrange(2, 5)
+        params["num_return_sequences"] = rnd.randrange(1, params["num_beams"] + 1)
+        params["early_stopping"] = rnd.choice([False, True, "never"])
+        params["length_penalty"] = rnd.choice([-1.0, 0.0, 0.5, 1.0, 2.0])
+    params["eos_token_id"] = rnd.choice([[0], [1], [0, 3], [2, 4, 5]])
+    if rnd.random() < 0.4:
+        params["pad_token_id"] = rnd.choice([0, 7])
+    choices = [
+        dict(repetition_penalty=round(rnd.uniform(0.7, 1.8), 2)),
+        dict(no_repeat_ngram_size=rnd.randrange(1, 4)),
+        dict(min_new_tokens=rnd.randrange(1, 5)),
+        dict(bad_words_ids=[[rnd.randrange(6)], [rnd.randrange(6), rnd.randrange(6)]]),
+        dict(renormalize_logits=True, suppress_tokens=[rnd.randrange(6, 12)]),
+        dict(forced_eos_token_id=params["eos_token_id"][:1]),
+        dict(sequence_bias=[[[1, 2], 1.5], [[4], -0.75]]),
+        dict(exponential_decay_length_penalty=[1, 1.2]),
+    ]
+    for choice in rnd.sample(choices, rnd.choice([0, 0, 1, 2])):
+        params.update(choice)
+    if rnd.random() < 0.3:
+        params.update(do_sample=True, seed=rnd.randrange(2**40))
+        warpers = [dict(temperature=round(rnd.uniform(0.4, 1.7), 2)), dict(top_k=rnd.randrange(2, 9)), dict(top_p=0.83), dict(min_p=0.05)]
+        for choice in rnd.sample(warpers, rnd.choice([0, 1, 2])):
+            params.update(choice)
+    return params
+
+
+def decoding_cases(count):
+    r = Rows(20262)
+    cases, tied = [], 0
+    while len(cases) < count:
+        vocab = r.random.randrange(12, 22)
+        table = [[round(r.random.gauss(0, 2), 2) for _ in range(vocab)] for _ in range(vocab)]
+        prompt = r.ids(r.random.randrange(1, 4), vocab)
+        params = decoding_params(r)
+        try:
+            ids, scores = decode(table, prompt, params)
+        except Tied:
+            tied += 1
+            continue
+        cases.append(dict(params=params, prompt=prompt, table=table, ids=ids, scores=scores))
+    print("left out for ties:", tied)
+    return cases
+
+
+def lookup_cases(count):
+    r = Rows(20263)
+    rnd = r.random
+    cases = []
+    while len(cases) < count:
+        ids = r.ids(rnd.randrange(1, 30), rnd.choice([3, 5, 9]))
+        draft, ngram, room = rnd.randrange(1, 9), rnd.randrange(1, 5), rnd.randrange(1, 14)
+        params = rnd.choice([{}, dict(no_repeat_ngram_size=3), dict(bad_words_ids=[[1], [0, 2]]), dict(suppress_tokens=[2])])
+        max_length = len(ids) + room
+        eos = rnd.choice([None, [0], [1, 2]])
+        generator = PromptLookupCandidateGenerator(
+            eos_token_id=torch.tensor(eos) if eos else None, num_output_tokens=draft, max_matching_ngram_size=ngram,
+            max_length=max_length, logits_processor=processor_list(params, len(ids), 0, max_length), vocab_size=9,
+        )  # fmt: skip
+        found = generator.get_candidates(torch.tensor([ids]))[0][0, len(ids) :].tolist()
+        # What does not fit is cut after verification there, before it here.
+        found = found[: room - 1]
+        cases.append(
+            dict(ids=ids, params=params, eos=eos or [], draft_tokens=draft, matching_ngram=ngram, max_length=max_length, expected=found)
+        )
+    return cases
+
+
 def write(name, value):
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in value)
     (OUT / name).write_text("[\n" + lines + "\n]\n")
@@ -205,9 +341,10 @@ def write(name, value):
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    pins.check()
     pins.settle()
     write("processors.json", processor_rows())
+    write("decoding.json", decoding_cases(300))
+    write("lookup.json", lookup_cases(200))
 
 
 if __name__ == "__main__":
