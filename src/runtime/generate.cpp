@@ -3,32 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/error.h"
 #include "generation/request_state.h"
 #include "generation/validate.h"
+#include "runtime/beam_run.h"
 #include "text/stream_decoder.h"
 
 namespace rhapsode::runtime {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double milliseconds_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-// The largest entries of a row, best first, ties lowest id first.
-std::vector<std::pair<uint32_t, float>> largest(std::span<const float> row, uint32_t count) {
-  std::vector<std::pair<uint32_t, float>> all(row.size());
-  for (uint32_t i = 0; i < row.size(); ++i) all[i] = {i, row[i]};
-  count = std::min<uint32_t>(count, static_cast<uint32_t>(row.size()));
-  std::partial_sort(all.begin(), all.begin() + count, all.end(),
-                    [](const auto& a, const auto& b) { return a.second != b.second ? a.second > b.second : a.first < b.first; });
-  all.resize(count);
-  return all;
-}
+bool is_guided(const generation::Params& params) { return params.guidance_scale.value_or(1.0) != 1.0; }
 
 // One sequence of the request on its way: ids, cache, and the text that comes out.
 class Writer {
@@ -40,6 +25,8 @@ class Writer {
 
   generation::RequestState& state() { return state_; }
   model::Sequence& sequence() { return sequence_; }
+  // Guidance: the same answer after the prompt's last token alone.
+  model::Sequence& unconditional() { return unconditional_; }
   bool finished() const { return reason_.has_value(); }
   FinishReason reason() const { return *reason_; }
   void cancel() { reason_ = FinishReason::cancelled; }
@@ -83,7 +70,7 @@ class Writer {
 
   const GenerateRequest& request_;
   generation::RequestState state_;
-  model::Sequence sequence_;
+  model::Sequence sequence_, unconditional_;
   std::optional<text::StreamDecoder> text_;
   std::vector<uint32_t> ids_;
   std::optional<FinishReason> reason_;
@@ -101,18 +88,21 @@ class Run {
   }
 
   ~Run() {
-    for (Writer& writer : writers_) decoder_.cache().release(writer.sequence());
+    for (Writer& writer : writers_) {
+      decoder_.cache().release(writer.sequence());
+      decoder_.cache().release(writer.unconditional());
+    }
   }
 
   GenerateResult run() {
-    const Clock::time_point start = Clock::now();
+    const Stopwatch prompt_time;
     prefill();
-    result_.prompt_ms = milliseconds_since(start);
-    const Clock::time_point decode_start = Clock::now();
+    result_.prompt_ms = prompt_time.milliseconds();
+    const Stopwatch decode_time;
     first_step();
     while (step()) {
     }
-    result_.decode_ms = milliseconds_since(decode_start);
+    result_.decode_ms = decode_time.milliseconds();
     return finish();
   }
 
@@ -135,22 +125,32 @@ class Run {
 
   void first_step() {
     const std::vector<float> row(decoder_.logits(0).begin(), decoder_.logits(0).end());
+    if (is_guided(request_.params))
+      decoder_.prefill(writers_.front().unconditional(), std::span(request_.prompt_ids).last(1));
     for (size_t i = 0; i < writers_.size(); ++i) {
-      if (i > 0) writers_[i].sequence() = decoder_.cache().fork(writers_.front().sequence());
+      if (i > 0) {
+        writers_[i].sequence() = decoder_.cache().fork(writers_.front().sequence());
+        writers_[i].unconditional() = decoder_.cache().fork(writers_.front().unconditional());
+      }
       std::vector<float> scores = row;
-      push(i, scores);
+      std::vector<float> without;
+      if (is_guided(request_.params)) without.assign(decoder_.logits(0).begin(), decoder_.logits(0).end());
+      push(i, scores, without);
     }
   }
 
-  void push(size_t i, std::span<float> scores) {
-    std::vector<std::pair<uint32_t, float>> top;
+  // `unconditional`: the row of the guided answer's other half; empty without guidance.
+  void push(size_t i, std::span<float> scores, std::span<float> unconditional) {
+    TopEntries top;
     if (request_.trace > 0 && i == 0) top = largest(scores, request_.trace);
+    if (!unconditional.empty())
+      generation::apply_guidance(scores, unconditional, *request_.params.guidance_scale);
     const generation::Step step = writers_[i].state().push_logits(scores);
     record(i, step, {std::move(top)});
     writers_[i].take(step);
   }
 
-  void record(size_t i, const generation::Step& step, std::vector<std::vector<std::pair<uint32_t, float>>> tops) {
+  void record(size_t i, const generation::Step& step, std::vector<TopEntries> tops) {
     if (request_.trace == 0 || i > 0) return;
     for (size_t s = 0; s < step.ids.size(); ++s)
       result_.steps.push_back({step.ids[s], std::move(tops[s]), step.top[s]});
@@ -164,7 +164,8 @@ class Run {
       if (!writers_[i].finished()) running.push_back(i);
     }
     if (running.empty()) return false;
-    if (running.size() == 1 && request_.params.prompt_lookup_num_tokens) {
+    const bool guided = is_guided(request_.params);
+    if (running.size() == 1 && request_.params.prompt_lookup_num_tokens && !guided) {
       if (draft_step(running.front())) return true;
     }
     std::vector<model::Span> spans;
@@ -172,18 +173,28 @@ class Run {
       Writer& writer = writers_[i];
       if (decoder_.crosses_rope_switch(writer.sequence(), 1)) return recompute(running);
       spans.push_back({&writer.sequence(), writer.state().ids().last(1), 1});
+      if (guided) spans.push_back({&writer.unconditional(), writer.state().ids().last(1), 1});
     }
     decoder_.forward(spans);
-    for (uint32_t r = 0; r < running.size(); ++r) push(running[r], decoder_.scores(r));
+    const uint32_t rows = guided ? 2 : 1;
+    for (uint32_t r = 0; r < running.size(); ++r)
+      push(running[r], decoder_.scores(r * rows), guided ? decoder_.scores(r * rows + 1) : std::span<float>());
     return true;
   }
 
   // A longrope table switches to its long factors: every sequence is computed anew.
   bool recompute(const std::vector<size_t>& running) {
     for (const size_t i : running) {
+      const std::span<const uint32_t> ids = writers_[i].state().ids();
+      std::vector<float> without;
+      if (is_guided(request_.params)) {
+        const model::Span span{&writers_[i].unconditional(), ids.last(1), 1};
+        decoder_.forward({&span, 1});
+        without.assign(decoder_.logits(0).begin(), decoder_.logits(0).end());
+      }
       decoder_.cache().release(writers_[i].sequence());
-      decoder_.prefill(writers_[i].sequence(), writers_[i].state().ids());
-      push(i, decoder_.scores(0));
+      decoder_.prefill(writers_[i].sequence(), ids);
+      push(i, decoder_.scores(0), without);
     }
     return true;
   }
@@ -198,7 +209,7 @@ class Run {
     const model::Span span{&writer.sequence(), ids, static_cast<uint32_t>(ids.size())};
     decoder_.forward({&span, 1});
     std::vector<float> rows;
-    std::vector<std::vector<std::pair<uint32_t, float>>> tops;
+    std::vector<TopEntries> tops;
     for (uint32_t r = 0; r < ids.size(); ++r) {
       rows.insert(rows.end(), decoder_.logits(r).begin(), decoder_.logits(r).end());
       if (request_.trace > 0) tops.push_back(largest(decoder_.logits(r), request_.trace));
@@ -240,7 +251,8 @@ class Run {
 
 RequestSize request_size(const GenerateRequest& request) {
   const generation::Params& params = request.params;
-  const uint64_t sequences = static_cast<uint64_t>(std::max(params.num_beams, params.num_return_sequences));
+  const uint64_t halves = is_guided(params) ? 2 : 1;
+  const uint64_t sequences = halves * static_cast<uint64_t>(std::max(params.num_beams, params.num_return_sequences));
   const uint64_t drafted = static_cast<uint64_t>(params.prompt_lookup_num_tokens.value_or(0));
   return {request.prompt_ids.size() + static_cast<uint64_t>(params.max_new_tokens), sequences,
           static_cast<uint32_t>(std::max(sequences, drafted + 1))};
@@ -256,20 +268,16 @@ void validate_request(const GenerateRequest& request, const arch::Spec& spec) {
           .saw(std::to_string(request.prompt_ids[i]))
           .want(fmt::format("0 to {}", spec.vocab_size - 1));
   generation::validate(request.params, request.prompt_ids.size(), spec.vocab_size);
-  if (request.params.num_beams > 1)
-    throw Error(ErrorKind::unsupported, "beam-search-unavailable", "this build generates greedily or by sampling only")
-        .at("num_beams")
-        .saw(std::to_string(request.params.num_beams))
-        .want("1");
-  if (request.params.guidance_scale.value_or(1.0) != 1.0)
-    throw Error(ErrorKind::unsupported, "guidance-unavailable", "this build has no classifier-free guidance")
+  if (request.params.num_beams > 1 && is_guided(request.params))
+    throw Error(ErrorKind::unsupported, "guidance-with-beams", "guidance_scale and beam search do not go together")
         .at("guidance_scale")
-        .want("1.0");
+        .saw(fmt::format("num_beams {}", request.params.num_beams))
+        .want("num_beams 1, or guidance_scale 1.0");
 }
 
 GenerateResult generate(Session& session, const GenerateRequest& request) {
   validate_request(request, session.decoder().spec());
-  return Run(session, request).run();
+  return request.params.num_beams > 1 ? run_beams(session, request) : Run(session, request).run();
 }
 
 std::vector<uint32_t> prompt_ids(const Assembly& assembly, const std::string& text, bool raw) {

@@ -17,11 +17,13 @@ namespace rhapsode::runtime {
 using generation::FinishReason;
 using generation::finish_reason_name;
 
+using TopEntries = std::vector<std::pair<uint32_t, float>>;
+
 // `run --trace N`: raw logits before any processor, and what the sampler draws from; best first, ties lowest id first.
 struct TraceStep {
   uint32_t id;
-  std::vector<std::pair<uint32_t, float>> top;
-  std::vector<std::pair<uint32_t, float>> probs;
+  TopEntries top;
+  TopEntries probs;
 };
 
 struct GenerateRequest {
