@@ -81,6 +81,7 @@ void describe(Invocation& invocation) {
   add_run(invocation);
   add_chat(invocation);
   add_ppl(invocation);
+  add_bench(invocation);
   add_tokenize(invocation);
   add_template(invocation);
   add_import_gguf(invocation);

@@ -1,0 +1,97 @@
+#include "runtime/bench.h"
+
+#include <algorithm>
+
+#include "devices/inventory.h"
+#include "runtime/beam_run.h"
+
+namespace rhapsode::runtime {
+namespace {
+
+// Rows and columns of the matrices that every token is multiplied by.
+uint64_t matrix_elements(const arch::ModelTensors& tensors) {
+  const auto count = [](const arch::LinearSource& source) {
+    uint64_t rows = 0;
+    for (const arch::LinearPart& part : source.parts) rows += part.rows;
+    return rows * source.cols;
+  };
+  uint64_t elements = 0;
+  for (const arch::LayerTensors& layer : tensors.layers)
+    elements += count(layer.qkv) + count(layer.o) + count(layer.up) + count(layer.down);
+  return elements;
+}
+
+uint64_t packed_bytes(const arch::ModelTensors& tensors, quant::Format format) {
+  uint64_t bytes = plan::head_bytes(format, tensors);
+  for (const arch::LayerTensors& layer : tensors.layers) bytes += plan::layer_bytes(format, layer);
+  return bytes;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+struct Round {
+  double prompt_ms, decode_ms;
+};
+
+// Greedy without end of sequence, so that every round does the same work.
+Round run_round(Session& session, const BenchOptions& options) {
+  model::Decoder& decoder = session.decoder();
+  const uint64_t vocab = decoder.spec().vocab_size;
+  std::vector<uint32_t> prompt;
+  for (uint64_t i = 0; i < options.prompt_tokens; ++i) prompt.push_back(static_cast<uint32_t>(i * 7919 % vocab));
+  model::Sequence sequence;
+  const Stopwatch prompt_time;
+  decoder.prefill(sequence, prompt);
+  const double prompt_ms = prompt_time.milliseconds();
+  const Stopwatch decode_time;
+  for (uint64_t i = 0; i < options.new_tokens; ++i) {
+    const auto row = decoder.logits(0);
+    const uint32_t id = static_cast<uint32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+    const model::Span span{&sequence, {&id, 1}, 1};
+    decoder.forward({&span, 1});
+  }
+  const double decode_ms = decode_time.milliseconds();
+  session.cache().release(sequence);
+  return {prompt_ms, decode_ms};
+}
+
+}  // namespace
+
+BenchResult bench(Session& session, const BenchOptions& options, const std::function<void(const std::string&)>& say) {
+  const Assembly& assembly = session.assembly();
+  const plan::Plan& plan = session.plan();
+  const arch::Spec& spec = assembly.architecture.spec;
+  std::vector<double> prompt_ms, decode_ms;
+  for (uint32_t i = 0; i < options.rounds; ++i) {
+    say("round " + std::to_string(i + 1) + " of " + std::to_string(options.rounds));
+    const Round round = run_round(session, options);
+    prompt_ms.push_back(round.prompt_ms);
+    decode_ms.push_back(round.decode_ms);
+  }
+  BenchResult out;
+  out.peak_rss_bytes = devices::peak_resident_bytes();
+  out.plan_bytes = plan.devices.front().total_bytes();
+  say("measuring the machine");
+  ThreadPool pool(assembly.threads);
+  out.roofline = devices::measure_roofline(*assembly.kernels, pool);
+  out.cpu = assembly.inventory.cpu_name;
+  out.isa = assembly.kernels->name;
+  out.threads = assembly.threads;
+  out.load_ms = session.load_ms();
+  out.first_token_ms = median(prompt_ms);
+  out.prompt_tokens_per_s = static_cast<double>(options.prompt_tokens) * 1e3 / out.first_token_ms;
+  out.decode_tokens_per_s = static_cast<double>(options.new_tokens) * 1e3 / median(decode_ms);
+  out.weight_bytes_per_token = packed_bytes(assembly.tensors, quant::dense_format(plan.dtype));
+  const uint64_t context = options.prompt_tokens + options.new_tokens / 2;
+  const uint64_t kv_bytes = context * plan::kv_block_bytes(spec, plan.dtype) / kernels::kBlockTokens;
+  out.decode_gb_per_s = out.decode_tokens_per_s * static_cast<double>(out.weight_bytes_per_token + kv_bytes) / 1e9;
+  out.prompt_gflops = out.prompt_tokens_per_s * 2.0 * static_cast<double>(matrix_elements(assembly.tensors)) / 1e9;
+  out.prompt_share = out.prompt_gflops / out.roofline.fma.median;
+  out.decode_share = out.decode_gb_per_s / out.roofline.best_read().median;
+  return out;
+}
+
+}  // namespace rhapsode::runtime
