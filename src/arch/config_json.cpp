@@ -25,11 +25,16 @@ ConfigJson::ConfigJson(Json json, std::string file) : json_(std::move(json)), fi
       .want("an object");
 }
 
-bool ConfigJson::present(const char* key) const { return json_.contains(key); }
-bool ConfigJson::has(const char* key) const { return json_.contains(key) && !json_.at(key).is_null(); }
+bool ConfigJson::present(const char* key) const {
+  return json_.contains(key);
+}
+bool ConfigJson::has(const char* key) const {
+  return json_.contains(key) && !json_.at(key).is_null();
+}
 
 void ConfigJson::fail(const char* key, const std::string& found, const std::string& expected) const {
-  throw Error(ErrorKind::integrity, "bad-config-value", fmt::format("'{}' has a value that no model can have", key))
+  throw Error(ErrorKind::integrity, "bad-config-value",
+              fmt::format("'{}' has a value that no model can have", key))
       .in(file_)
       .at(prefix_ + "/" + key)
       .saw(found)
@@ -38,7 +43,8 @@ void ConfigJson::fail(const char* key, const std::string& found, const std::stri
 }
 
 void ConfigJson::unsupported(const char* key, const std::string& found, const std::string& accepted) const {
-  throw Error(ErrorKind::unsupported, "unsupported-config", fmt::format("'{}' asks for what is not implemented", key))
+  throw Error(ErrorKind::unsupported, "unsupported-config",
+              fmt::format("'{}' asks for what is not implemented", key))
       .in(file_)
       .at(prefix_ + "/" + key)
       .saw(found)
@@ -164,7 +170,8 @@ ActivationKind read_activation(const ConfigJson& config, const char* key) {
   if (name == "gelu") return ActivationKind::gelu_erf;
   if (name == "relu2") return ActivationKind::relu2;
   if (name == "relu") return ActivationKind::relu;
-  config.unsupported(key, "\"" + name + "\"", "silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, relu2");
+  config.unsupported(key, "\"" + name + "\"",
+                     "silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, relu2");
 }
 
 Spec read_common(const ConfigJson& config) {
@@ -185,8 +192,9 @@ Spec read_common(const ConfigJson& config) {
     spec.head_dim = config.count("head_dim", 1 << 12);
   } else {
     if (spec.hidden_size % spec.num_attention_heads != 0)
-      config.fail("hidden_size", std::to_string(spec.hidden_size),
-                  fmt::format("a multiple of num_attention_heads ({}), or a head_dim", spec.num_attention_heads));
+      config.fail(
+          "hidden_size", std::to_string(spec.hidden_size),
+          fmt::format("a multiple of num_attention_heads ({}), or a head_dim", spec.num_attention_heads));
     spec.head_dim = spec.hidden_size / spec.num_attention_heads;
   }
   spec.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
@@ -200,7 +208,8 @@ Spec read_common(const ConfigJson& config) {
     if (!spec.dtype) config.unsupported(dtype_key, config.text(dtype_key), "float32, float16, bfloat16");
   }
   if (config.has("auto_map"))
-    spec.notes.push_back("auto_map names repository code; it is never executed, the native implementation is used");
+    spec.notes.push_back(
+        "auto_map names repository code; it is never executed, the native implementation is used");
   return spec;
 }
 

@@ -26,10 +26,10 @@ class ConfigJson {
   bool boolean_or(const char* key, bool fallback) const;
   std::string text(const char* key) const;
   std::string text_or(const char* key, const std::string& fallback) const;
-  std::vector<double> numbers(const char* key, size_t length) const;  // a list of `length` positive numbers
-  std::vector<uint64_t> counts(const char* key, size_t length) const; // a list of `length` integers >= 0
-  std::vector<std::string> texts(const char* key) const;              // empty where absent
-  std::vector<int64_t> ids(const char* key) const;                    // int or list of ints; empty where absent
+  std::vector<double> numbers(const char* key, size_t length) const;   // a list of `length` positive numbers
+  std::vector<uint64_t> counts(const char* key, size_t length) const;  // a list of `length` integers >= 0
+  std::vector<std::string> texts(const char* key) const;               // empty where absent
+  std::vector<int64_t> ids(const char* key) const;  // int or list of ints; empty where absent
   std::optional<int64_t> id(const char* key) const;
   std::optional<ConfigJson> object(const char* key) const;  // nullopt where absent or null
 
@@ -46,10 +46,12 @@ class ConfigJson {
 
 // hidden_act | hidden_activation by transformers' names.
 ActivationKind read_activation(const ConfigJson& config, const char* key);
-// rope_parameters (5.x), or rope_theta and rope_scaling; `section` picks one of several tables, empty = the flat form.
-RopeTable read_rope(const ConfigJson& config, uint64_t head_dim, double default_theta, double default_partial = 1.0,
-                    const std::string& section = {});
-// The dims, heads, vocabulary, token ids and dtype that every decoder has; layers are filled with full attention.
+// rope_parameters (5.x), or rope_theta and rope_scaling; `section` picks one of several tables, empty = the
+// flat form.
+RopeTable read_rope(const ConfigJson& config, uint64_t head_dim, double default_theta,
+                    double default_partial = 1.0, const std::string& section = {});
+// The dims, heads, vocabulary, token ids and dtype that every decoder has; layers are filled with full
+// attention.
 Spec read_common(const ConfigJson& config);
 
 }  // namespace rhapsode::arch

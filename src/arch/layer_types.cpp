@@ -8,7 +8,8 @@ std::vector<bool> sliding_layers(const ConfigJson& config, std::vector<bool> fal
   if (!config.has("layer_types")) return fallback;
   const std::vector<std::string> types = config.texts("layer_types");
   if (types.size() != layers)
-    config.fail("layer_types", fmt::format("{} entries", types.size()), fmt::format("{} entries, one a layer", layers));
+    config.fail("layer_types", fmt::format("{} entries", types.size()),
+                fmt::format("{} entries, one a layer", layers));
   std::vector<bool> sliding;
   for (const std::string& type : types) {
     if (type != "sliding_attention" && type != "full_attention")

@@ -12,18 +12,12 @@ namespace rhapsode::arch {
 namespace {
 
 constexpr std::array kFamilies{
-    Family{"llama", llama_spec, llama_tensors},
-    Family{"mistral", mistral_spec, llama_tensors},
-    Family{"qwen2", qwen2_spec, llama_tensors},
-    Family{"qwen3", qwen3_spec, llama_tensors},
-    Family{"smollm3", smollm3_spec, llama_tensors},
-    Family{"phi3", phi3_spec, phi3_tensors},
-    Family{"gemma", gemma_spec, gemma_tensors},
-    Family{"gemma2", gemma2_spec, gemma_tensors},
-    Family{"gemma3_text", gemma3_spec, gemma_tensors},
-    Family{"phi", phi_spec, phi_tensors},
-    Family{"falcon", falcon_spec, falcon_tensors},
-    Family{"gpt_neox", gpt_neox_spec, gpt_neox_tensors},
+    Family{"llama", llama_spec, llama_tensors},        Family{"mistral", mistral_spec, llama_tensors},
+    Family{"qwen2", qwen2_spec, llama_tensors},        Family{"qwen3", qwen3_spec, llama_tensors},
+    Family{"smollm3", smollm3_spec, llama_tensors},    Family{"phi3", phi3_spec, phi3_tensors},
+    Family{"gemma", gemma_spec, gemma_tensors},        Family{"gemma2", gemma2_spec, gemma_tensors},
+    Family{"gemma3_text", gemma3_spec, gemma_tensors}, Family{"phi", phi_spec, phi_tensors},
+    Family{"falcon", falcon_spec, falcon_tensors},     Family{"gpt_neox", gpt_neox_spec, gpt_neox_tensors},
 };
 
 std::string accepted_types() {
@@ -65,11 +59,14 @@ class Binder {
     for (const auto& [name, need] : needs_) check_tensor(name, need);
     for (const auto& [name, tensor] : checkpoint_.tensors())
       if (!needs_.contains(name) && !is_ignored(name, ignored))
-        throw Error(ErrorKind::integrity, "unused-tensor", "the checkpoint holds a tensor that the model has no use for")
+        throw Error(ErrorKind::integrity, "unused-tensor",
+                    "the checkpoint holds a tensor that the model has no use for")
             .in(checkpoint_.shards()[tensor.shard].path())
             .at(name)
             .saw(shape_text(tensor.shape))
-            .hint("config.json and the weights do not belong together, or the architecture is a variant of its own");
+            .hint(
+                "config.json and the weights do not belong together, or the architecture is a variant of its "
+                "own");
   }
 
  private:
@@ -89,7 +86,8 @@ class Binder {
     if (need.cols != 0) expected.push_back(need.cols);
     const TensorInfo* tensor = checkpoint_.find(name);
     if (tensor == nullptr)
-      throw Error(ErrorKind::integrity, "missing-tensor", "the checkpoint lacks a tensor that config.json calls for")
+      throw Error(ErrorKind::integrity, "missing-tensor",
+                  "the checkpoint lacks a tensor that config.json calls for")
           .in(checkpoint_.directory())
           .at(name)
           .saw("no tensor of this name")
@@ -102,7 +100,8 @@ class Binder {
           .saw(shape_text(tensor->shape))
           .want(shape_text(expected));
     if (!is_dense(tensor->dtype))
-      throw Error(ErrorKind::unsupported, "tensor-dtype", "a weight is stored in a type that cannot be loaded")
+      throw Error(ErrorKind::unsupported, "tensor-dtype",
+                  "a weight is stored in a type that cannot be loaded")
           .in(checkpoint_.shards()[tensor->shard].path())
           .at(name)
           .saw(std::string(dtype_name(tensor->dtype)))
@@ -121,7 +120,9 @@ class Binder {
 
 }  // namespace
 
-std::span<const Family> families() { return kFamilies; }
+std::span<const Family> families() {
+  return kFamilies;
+}
 
 Architecture parse_architecture(std::string_view config_json, const std::string& file) {
   const ConfigJson config(parse_json(config_json, file), file);
@@ -146,9 +147,9 @@ ModelTensors bind_tensors(const Architecture& architecture, const Checkpoint& ch
   binder.linear(names.lm_head);
   binder.norm(names.final_norm);
   for (const LayerTensors& layer : names.layers) {
-    for (const NormSource* norm : {&layer.input_norm, &layer.q_norm, &layer.k_norm, &layer.attn_sub_norm,
-                                   &layer.post_attention_norm, &layer.pre_ffn_norm, &layer.ffn_sub_norm,
-                                   &layer.post_ffn_norm})
+    for (const NormSource* norm :
+         {&layer.input_norm, &layer.q_norm, &layer.k_norm, &layer.attn_sub_norm, &layer.post_attention_norm,
+          &layer.pre_ffn_norm, &layer.ffn_sub_norm, &layer.post_ffn_norm})
       binder.norm(*norm);
     for (const LinearSource* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down}) binder.linear(*linear);
   }

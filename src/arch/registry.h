@@ -29,14 +29,14 @@ struct Architecture {
   std::string file;  // the config.json read
 };
 
-// Reads directory/config.json. Unknown model_type, activation or rope type: Error(unsupported) that names the value and
-// what is accepted. Values out of range or of a wrong type: Error(integrity) with the JSON pointer.
+// Reads directory/config.json. Unknown model_type, activation or rope type: Error(unsupported) that names the
+// value and what is accepted. Values out of range or of a wrong type: Error(integrity) with the JSON pointer.
 Architecture read_architecture(const std::string& directory);
 // The same from text; the fuzz target.
 Architecture parse_architecture(std::string_view config_json, const std::string& file);
 
-// Every tensor that a role asks for exists with the right shape and a float dtype, and every tensor of the checkpoint is
-// used or ignored; else Error(integrity) naming the tensor, what was found and expected.
+// Every tensor that a role asks for exists with the right shape and a float dtype, and every tensor of the
+// checkpoint is used or ignored; else Error(integrity) naming the tensor, what was found and expected.
 ModelTensors bind_tensors(const Architecture& architecture, const Checkpoint& checkpoint);
 
 }  // namespace rhapsode::arch

@@ -34,11 +34,15 @@ void read_scaling(const ConfigJson& config, const ConfigJson& block, RopeTable& 
   // Phi-3 keeps original_max_position_embeddings at the top level.
   const char* original = "original_max_position_embeddings";
   const ConfigJson& holder = block.has(original) ? block : config;
-  table.original_max_position_embeddings = holder.count_or(original, kMaxPositions, table.max_position_embeddings);
+  table.original_max_position_embeddings =
+      holder.count_or(original, kMaxPositions, table.max_position_embeddings);
   switch (table.kind) {
-    case RopeKind::standard: return;
+    case RopeKind::standard:
+      return;
     case RopeKind::linear:
-    case RopeKind::dynamic: table.factor = block.number("factor", 1e-6, kHuge); return;
+    case RopeKind::dynamic:
+      table.factor = block.number("factor", 1e-6, kHuge);
+      return;
     case RopeKind::llama3:
       table.factor = block.number("factor", 1e-6, kHuge);
       table.low_freq_factor = block.number("low_freq_factor", 1e-6, kHuge);
@@ -73,15 +77,19 @@ RopeTable read_rope(const ConfigJson& config, uint64_t head_dim, double default_
   if (block && !section.empty()) block = block->object(section.c_str());
   if (!block) block = config.object("rope_scaling");
   // Values in the block win; older files keep them at the top level.
-  const auto holder = [&](const char* key) -> const ConfigJson& { return block && block->has(key) ? *block : config; };
+  const auto holder = [&](const char* key) -> const ConfigJson& {
+    return block && block->has(key) ? *block : config;
+  };
   table.theta = holder("rope_theta").number_or("rope_theta", 1e-3, kHuge, default_theta);
   const char* partial_key = "partial_rotary_factor";
-  if (!holder(partial_key).has(partial_key) && holder("rotary_pct").has("rotary_pct")) partial_key = "rotary_pct";
+  if (!holder(partial_key).has(partial_key) && holder("rotary_pct").has("rotary_pct"))
+    partial_key = "rotary_pct";
   const double partial = holder(partial_key).number_or(partial_key, 0.0, 1.0, default_partial);
   table.rotary_dims = static_cast<uint32_t>(static_cast<double>(head_dim) * partial);
   if (table.rotary_dims == 0 || table.rotary_dims % 2 != 0)
     config.fail(config.has("head_dim") ? "head_dim" : partial_key,
-                std::to_string(table.rotary_dims) + " rotary dimensions", "an even number of them, at least 2");
+                std::to_string(table.rotary_dims) + " rotary dimensions",
+                "an even number of them, at least 2");
   if (block) {
     table.kind = read_kind(*block);
     read_scaling(config, *block, table);

@@ -1,5 +1,5 @@
-// What a model is, as data: one axis a difference between families, field names as in config.json. No forward code asks
-// which family a model is of; a new family is one file in families/ that fills this.
+// What a model is, as data: one axis a difference between families, field names as in config.json. No forward
+// code asks which family a model is of; a new family is one file in families/ that fills this.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,8 @@ struct LayerSpec {
 struct Spec {
   std::string model_type;
   std::string architecture;  // class name of config.json, for messages
-  uint64_t hidden_size = 0, num_hidden_layers = 0, num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
+  uint64_t hidden_size = 0, num_hidden_layers = 0, num_attention_heads = 0, num_key_value_heads = 0,
+           head_dim = 0;
   uint64_t intermediate_size = 0, vocab_size = 0, max_position_embeddings = 0;
 
   NormKind norm = NormKind::rms_l;
@@ -83,7 +84,8 @@ struct RowRun {
   uint64_t row_count = 0;
 };
 
-// One part of a linear: its rows are the runs one after the other. `module` is the module's name in transformers.
+// One part of a linear: its rows are the runs one after the other. `module` is the module's name in
+// transformers.
 struct LinearPart {
   std::string module;
   uint64_t rows = 0;

@@ -27,7 +27,8 @@ LinearSource qkv_source(const Spec& spec, const NamingStyle& style, const std::s
              linear_rows(module, q + kv, kv, spec.qkv_bias)}};
   }
   return {spec.hidden_size,
-          {linear_part(attention + "q_proj", q, spec.qkv_bias), linear_part(attention + "k_proj", kv, spec.qkv_bias),
+          {linear_part(attention + "q_proj", q, spec.qkv_bias),
+           linear_part(attention + "k_proj", kv, spec.qkv_bias),
            linear_part(attention + "v_proj", kv, spec.qkv_bias)}};
 }
 
@@ -64,7 +65,8 @@ LayerTensors name_layer(const Spec& spec, const NamingStyle& style, uint64_t ind
     layer.q_norm = norm_source(spec, attention + "q_norm", spec.head_dim);
     layer.k_norm = norm_source(spec, attention + "k_norm", spec.head_dim);
   }
-  if (spec.attn_sub_norm) layer.attn_sub_norm = norm_source(spec, attention + style.attn_sub_norm, spec.q_rows());
+  if (spec.attn_sub_norm)
+    layer.attn_sub_norm = norm_source(spec, attention + style.attn_sub_norm, spec.q_rows());
   if (spec.ffn_sub_norm) layer.ffn_sub_norm = norm_source(spec, mlp + "ffn_sub_norm", spec.intermediate_size);
   layer.qkv = qkv_source(spec, style, attention);
   layer.o = {spec.q_rows(), {linear_part(attention + style.o_proj, spec.hidden_size, spec.o_bias)}};

@@ -1,4 +1,5 @@
-// The naming that most families share ("model.layers.N.self_attn.q_proj.weight", …), built from the Spec's axes.
+// The naming that most families share ("model.layers.N.self_attn.q_proj.weight", …), built from the Spec's
+// axes.
 #pragma once
 
 #include <string>
@@ -8,15 +9,15 @@
 namespace rhapsode::arch {
 
 struct NamingStyle {
-  std::string base = "model";             // prefix of embed_tokens, layers and norm
+  std::string base = "model";  // prefix of embed_tokens, layers and norm
   std::string final_norm = "norm";
   std::string o_proj = "o_proj";
   std::string attn_sub_norm = "attn_sub_norm";
-  bool fused_qkv = false;      // self_attn.qkv_proj with rows q, k, v
-  bool fused_gate_up = false;  // mlp.gate_up_proj with rows gate, up
-  std::string pre_ffn_norm = "post_attention_layernorm";   // the norm before the mlp
-  std::string post_attention_norm;                         // on the attention branch, empty = none
-  std::string post_ffn_norm;                               // on the mlp branch, empty = none
+  bool fused_qkv = false;                                 // self_attn.qkv_proj with rows q, k, v
+  bool fused_gate_up = false;                             // mlp.gate_up_proj with rows gate, up
+  std::string pre_ffn_norm = "post_attention_layernorm";  // the norm before the mlp
+  std::string post_attention_norm;                        // on the attention branch, empty = none
+  std::string post_ffn_norm;                              // on the mlp branch, empty = none
 };
 
 ModelTensors standard_tensors(const Spec& spec, const NamingStyle& style);

@@ -30,6 +30,8 @@ inline std::optional<uint64_t> checked_product(std::span<const uint64_t> dims) {
   return r;
 }
 
-inline uint64_t round_up(uint64_t n, uint64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+inline uint64_t round_up(uint64_t n, uint64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
 }  // namespace rhapsode

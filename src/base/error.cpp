@@ -6,15 +6,24 @@ namespace rhapsode {
 
 int exit_code(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::runtime: return 1;
-    case ErrorKind::usage: return 2;
-    case ErrorKind::config: return 3;
-    case ErrorKind::auth: return 4;
-    case ErrorKind::not_found: return 5;
-    case ErrorKind::network: return 6;
-    case ErrorKind::does_not_fit: return 7;
-    case ErrorKind::unsupported: return 8;
-    case ErrorKind::integrity: return 9;
+    case ErrorKind::runtime:
+      return 1;
+    case ErrorKind::usage:
+      return 2;
+    case ErrorKind::config:
+      return 3;
+    case ErrorKind::auth:
+      return 4;
+    case ErrorKind::not_found:
+      return 5;
+    case ErrorKind::network:
+      return 6;
+    case ErrorKind::does_not_fit:
+      return 7;
+    case ErrorKind::unsupported:
+      return 8;
+    case ErrorKind::integrity:
+      return 9;
   }
   return 1;
 }

@@ -54,7 +54,8 @@ struct Error : std::exception {
   Error& want(std::string expected_) { return expected = std::move(expected_), *this; }
   Error& hint(std::string help_) { return help = std::move(help_), *this; }
 
-  // The lines of cli-contract: "error[CODE]: what", "  --> FILE:LINE:COLUMN", "  found: ", "  expected: ", "  help: ".
+  // The lines of cli-contract: "error[CODE]: what", "  --> FILE:LINE:COLUMN", "  found: ", "  expected: ", "
+  // help: ".
   std::string to_text() const;
 };
 

@@ -16,7 +16,8 @@ InputFile::InputFile(const std::string& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;
-    throw Error(missing ? ErrorKind::not_found : ErrorKind::runtime, missing ? "file-not-found" : "cannot-open",
+    throw Error(missing ? ErrorKind::not_found : ErrorKind::runtime,
+                missing ? "file-not-found" : "cannot-open",
                 fmt::format("cannot open the file: {}", std::strerror(errno)))
         .in(path);
   }
@@ -40,10 +41,12 @@ InputFile::InputFile(InputFile&& other) noexcept
 void InputFile::read(uint64_t offset_bytes, std::span<std::byte> out) const {
   size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n = ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset_bytes + done));
+    const ssize_t n =
+        ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset_bytes + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0)
-      throw Error(ErrorKind::runtime, "read-failed", fmt::format("cannot read: {}", std::strerror(errno))).in(path_);
+      throw Error(ErrorKind::runtime, "read-failed", fmt::format("cannot read: {}", std::strerror(errno)))
+          .in(path_);
     if (n == 0)
       throw Error(ErrorKind::integrity, "file-truncated", "the file ends before its data")
           .in(path_)
@@ -55,7 +58,8 @@ void InputFile::read(uint64_t offset_bytes, std::span<std::byte> out) const {
 }
 
 void InputFile::drop_cache(uint64_t offset_bytes, uint64_t length_bytes) const {
-  ::posix_fadvise(fd_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes), POSIX_FADV_DONTNEED);
+  ::posix_fadvise(fd_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
+                  POSIX_FADV_DONTNEED);
 }
 
 }  // namespace rhapsode

@@ -1,5 +1,5 @@
-// A read-only view of a file. Reading goes through pread into the caller's memory, so a file that is truncated or
-// replaced while we run ends in an error, never in a signal.
+// A read-only view of a file. Reading goes through pread into the caller's memory, so a file that is
+// truncated or replaced while we run ends in an error, never in a signal.
 #pragma once
 
 #include <cstddef>

@@ -16,7 +16,8 @@ constexpr uint64_t kPage = 4096;
 
 // Whole huge pages only where they are mostly used: a small buffer would waste most of one.
 uint64_t mapping_bytes(uint64_t bytes) {
-  return bytes >= 4 * kHugePage ? round_up(bytes, kHugePage) + kHugePage : round_up(std::max<uint64_t>(bytes, 1), kPage);
+  return bytes >= 4 * kHugePage ? round_up(bytes, kHugePage) + kHugePage
+                                : round_up(std::max<uint64_t>(bytes, 1), kPage);
 }
 
 // Trims a mapping to start at a huge-page boundary.
@@ -51,12 +52,15 @@ Device::Device(std::string name, uint64_t limit_bytes, const kernels::Kernels& k
 Buffer Device::allocate(uint64_t bytes, const std::string& purpose) {
   const uint64_t free_bytes = limit_bytes_ - std::min(limit_bytes_, used_bytes_);
   if (bytes > free_bytes)
-    throw Error(ErrorKind::does_not_fit, "device-full", fmt::format("{} does not fit on device {}", purpose, name_))
+    throw Error(ErrorKind::does_not_fit, "device-full",
+                fmt::format("{} does not fit on device {}", purpose, name_))
         .saw(fmt::format("{} bytes wanted, {} of {} free", bytes, free_bytes, limit_bytes_));
   uint64_t mapped = mapping_bytes(bytes);
-  void* base = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* base =
+      ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED)
-    throw Error(ErrorKind::does_not_fit, "out-of-memory", fmt::format("the system has no memory for {}", purpose))
+    throw Error(ErrorKind::does_not_fit, "out-of-memory",
+                fmt::format("the system has no memory for {}", purpose))
         .saw(fmt::format("{} bytes wanted", bytes));
   Buffer buffer;
   buffer.data_ = static_cast<std::byte*>(base);

@@ -1,5 +1,5 @@
-// A device owns memory and kernels. Every byte of weights, KV cache and workspace is asked from one, which keeps count and
-// refuses what exceeds its limit. The CPU is the first device.
+// A device owns memory and kernels. Every byte of weights, KV cache and workspace is asked from one, which
+// keeps count and refuses what exceeds its limit. The CPU is the first device.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ namespace rhapsode::devices {
 
 class Device;
 
-// Memory of a device; freed when it goes. Zero-filled, aligned to 64 bytes (large ones to 2 MiB, in huge pages where the
-// system grants them).
+// Memory of a device; freed when it goes. Zero-filled, aligned to 64 bytes (large ones to 2 MiB, in huge
+// pages where the system grants them).
 class Buffer {
  public:
   Buffer() = default;
@@ -48,7 +48,8 @@ class Device {
   uint64_t used_bytes() const { return used_bytes_; }
   uint64_t peak_bytes() const { return peak_bytes_; }
 
-  // Throws Error(does_not_fit) above the limit or where the system has no memory; `purpose` goes into the message.
+  // Throws Error(does_not_fit) above the limit or where the system has no memory; `purpose` goes into the
+  // message.
   Buffer allocate(uint64_t bytes, const std::string& purpose);
 
  private:

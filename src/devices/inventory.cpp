@@ -48,7 +48,8 @@ CgroupMemory cgroup_memory(uint64_t ram_bytes) {
     const std::optional<uint64_t> limit = number_in(directory + "/" + limit_name);
     const std::optional<uint64_t> used = number_in(directory + "/" + used_name);
     if (!limit || !used || *limit >= ram_bytes) return;
-    if (tightest.limit == 0 || *limit - std::min(*limit, *used) < tightest.limit - std::min(tightest.limit, tightest.used))
+    if (tightest.limit == 0 ||
+        *limit - std::min(*limit, *used) < tightest.limit - std::min(tightest.limit, tightest.used))
       tightest = {*limit, *used};
   };
   std::ifstream in("/proc/self/cgroup");
@@ -85,7 +86,11 @@ Inventory read_inventory() {
   return inventory;
 }
 
-uint64_t resident_bytes() { return proc_bytes("/proc/self/status", "VmRSS").value_or(0); }
-uint64_t peak_resident_bytes() { return proc_bytes("/proc/self/status", "VmHWM").value_or(0); }
+uint64_t resident_bytes() {
+  return proc_bytes("/proc/self/status", "VmRSS").value_or(0);
+}
+uint64_t peak_resident_bytes() {
+  return proc_bytes("/proc/self/status", "VmHWM").value_or(0);
+}
 
 }  // namespace rhapsode::devices

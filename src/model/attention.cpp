@@ -37,12 +37,15 @@ Range visible(uint64_t position, uint32_t window) {
   return {begin, position + 1};
 }
 
-uint64_t chunk_count(uint64_t context) { return (context + kChunkTokens - 1) / kChunkTokens; }
+uint64_t chunk_count(uint64_t context) {
+  return (context + kChunkTokens - 1) / kChunkTokens;
+}
 
 // One item at work: rows are (token, head of the group), token-major.
 class ItemRun {
  public:
-  ItemRun(const AttentionLayer& layer, const AttentionSpan& span, const AttentionItem& item, const Scratch& scratch)
+  ItemRun(const AttentionLayer& layer, const AttentionSpan& span, const AttentionItem& item,
+          const Scratch& scratch)
       : layer_(layer), spec_(*layer.spec), span_(span), item_(item), s_(scratch) {
     group_ = static_cast<uint32_t>(spec_.num_attention_heads / spec_.num_key_value_heads);
     rows_ = item.tokens * group_;
@@ -52,7 +55,8 @@ class ItemRun {
     const uint64_t d = spec_.head_dim;
     for (uint32_t t = 0; t < item_.tokens; ++t)
       std::memcpy(s_.q + t * group_ * d,
-                  layer_.qkv + token_row(t) * layer_.qkv_stride + item_.kv_head * group_ * d, group_ * d * sizeof(float));
+                  layer_.qkv + token_row(t) * layer_.qkv_stride + item_.kv_head * group_ * d,
+                  group_ * d * sizeof(float));
   }
 
   // State of one chunk into chunk_m, chunk_l, chunk_o.
@@ -61,7 +65,8 @@ class ItemRun {
     std::fill_n(s_.chunk_l, rows_, 0.0f);
     std::fill_n(s_.chunk_o, rows_ * spec_.head_dim, 0.0f);
     const uint64_t last = visible(position(item_.tokens - 1), 0).end;
-    for (uint64_t b = chunk * plan::kChunkBlocks; b < (chunk + 1) * plan::kChunkBlocks && b * kBlockTokens < last; ++b)
+    for (uint64_t b = chunk * plan::kChunkBlocks;
+         b < (chunk + 1) * plan::kChunkBlocks && b * kBlockTokens < last; ++b)
       if (set_ranges(b * kBlockTokens)) run_block(span_.sequence->blocks[b]);
   }
 
@@ -77,8 +82,8 @@ class ItemRun {
       run_chunk(chunk);
       for (uint32_t r = 0; r < rows_; ++r)
         if (s_.chunk_m[r] != kNothing)
-          layer_.kernels->attend_merge(d, s_.m + r, s_.l + r, s_.o + uint64_t{r} * d, s_.chunk_m[r], s_.chunk_l[r],
-                                       s_.chunk_o + uint64_t{r} * d);
+          layer_.kernels->attend_merge(d, s_.m + r, s_.l + r, s_.o + uint64_t{r} * d, s_.chunk_m[r],
+                                       s_.chunk_l[r], s_.chunk_o + uint64_t{r} * d);
     }
     for (uint32_t r = 0; r < rows_; ++r)
       layer_.kernels->attend_finish(layer_.dtype, d, s_.l[r], s_.o + uint64_t{r} * d, out_row(r));
@@ -89,7 +94,8 @@ class ItemRun {
     for (uint32_t r = 0; r < rows_; ++r) {
       const uint64_t row = static_cast<uint64_t>(span_.partial_row) + item_.first_token + r / group_;
       const uint64_t head = item_.kv_head * group_ + r % group_;
-      float* at = layer_.partials + ((row * spec_.num_attention_heads + head) * layer_.chunks + chunk) * (d + 2);
+      float* at =
+          layer_.partials + ((row * spec_.num_attention_heads + head) * layer_.chunks + chunk) * (d + 2);
       at[0] = s_.chunk_m[r], at[1] = s_.chunk_l[r];
       std::memcpy(at + 2, s_.chunk_o + r * d, d * sizeof(float));
     }
@@ -99,7 +105,8 @@ class ItemRun {
   uint64_t token_row(uint32_t t) const { return uint64_t{span_.first_token} + item_.first_token + t; }
   uint64_t position(uint32_t t) const { return span_.first_position + item_.first_token + t; }
   float* out_row(uint32_t r) const {
-    return layer_.out + token_row(r / group_) * layer_.out_stride + (item_.kv_head * group_ + r % group_) * spec_.head_dim;
+    return layer_.out + token_row(r / group_) * layer_.out_stride +
+           (item_.kv_head * group_ + r % group_) * spec_.head_dim;
   }
 
   // What each row sees of the block that starts at `start`; false where no row sees anything.
@@ -145,7 +152,8 @@ class ItemRun {
 
 }  // namespace
 
-std::vector<AttentionItem> attention_items(const arch::Spec& spec, std::span<AttentionSpan> spans, uint32_t query_rows) {
+std::vector<AttentionItem> attention_items(const arch::Spec& spec, std::span<AttentionSpan> spans,
+                                           uint32_t query_rows) {
   const uint64_t group = spec.num_attention_heads / spec.num_key_value_heads;
   const uint32_t tile = static_cast<uint32_t>(query_rows / group);
   std::vector<AttentionItem> items;
@@ -160,7 +168,8 @@ std::vector<AttentionItem> attention_items(const arch::Spec& spec, std::span<Att
     }
     for (uint32_t head = 0; head < spec.num_key_value_heads; ++head) {
       if (split) {
-        for (uint64_t c = 0; c < chunks; ++c) items.push_back({s, head, 0, span.tokens, static_cast<int32_t>(c)});
+        for (uint64_t c = 0; c < chunks; ++c)
+          items.push_back({s, head, 0, span.tokens, static_cast<int32_t>(c)});
         continue;
       }
       for (uint32_t t = 0; t < span.tokens; t += tile)

@@ -1,5 +1,6 @@
-// Attention of one layer over the blocked cache. Work is cut in items that threads take whole; each query row sums its
-// context in chunks of plan::kChunkBlocks blocks, merged in order, so the result never depends on who computed what.
+// Attention of one layer over the blocked cache. Work is cut in items that threads take whole; each query row
+// sums its context in chunks of plan::kChunkBlocks blocks, merged in order, so the result never depends on
+// who computed what.
 #pragma once
 
 #include <cstdint>
@@ -28,12 +29,13 @@ struct AttentionItem {
   uint32_t kv_head;
   uint32_t first_token;  // within the span
   uint32_t tokens;
-  int32_t chunk;         // -1: all chunks, merged here
+  int32_t chunk;  // -1: all chunks, merged here
 };
 
-// The items of a pass, the same for every layer. Short spans are split over their context, up to plan::kSplitTokens
-// tokens in all: their partial_row is set.
-std::vector<AttentionItem> attention_items(const arch::Spec& spec, std::span<AttentionSpan> spans, uint32_t query_rows);
+// The items of a pass, the same for every layer. Short spans are split over their context, up to
+// plan::kSplitTokens tokens in all: their partial_row is set.
+std::vector<AttentionItem> attention_items(const arch::Spec& spec, std::span<AttentionSpan> spans,
+                                           uint32_t query_rows);
 
 struct AttentionLayer {
   const arch::Spec* spec;
@@ -43,13 +45,14 @@ struct AttentionLayer {
   Dtype dtype;
   const float* qkv;  // q starts each row
   uint64_t qkv_stride;
-  float* out;        // [token][num_attention_heads * head_dim]
+  float* out;  // [token][num_attention_heads * head_dim]
   uint64_t out_stride;
-  float* partials;   // [partial row][head][chunk][head_dim + 2]: m, l, o
-  uint64_t chunks;   // chunks of the longest context
+  float* partials;  // [partial row][head][chunk][head_dim + 2]: m, l, o
+  uint64_t chunks;  // chunks of the longest context
 };
 
-// Runs one item with this member's scratch (plan::WorkspaceLayout::thread_stride floats, after the expanded columns).
+// Runs one item with this member's scratch (plan::WorkspaceLayout::thread_stride floats, after the expanded
+// columns).
 void attend_item(const AttentionLayer& layer, std::span<const AttentionSpan> spans, const AttentionItem& item,
                  uint32_t query_rows, float* scratch);
 

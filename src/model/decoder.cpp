@@ -12,11 +12,12 @@ using arch::FfnKind;
 using arch::NormKind;
 using arch::ResidualKind;
 
-// One forward pass. run() is executed by every member of the team; the steps between barriers either share out tokens or
-// columns, and whoever owns a row computes all of it.
+// One forward pass. run() is executed by every member of the team; the steps between barriers either share
+// out tokens or columns, and whoever owns a row computes all of it.
 class Pass {
  public:
-  Pass(Decoder& decoder, std::span<const Span> spans) : d_(decoder), at_(decoder.at_), kernels_(decoder.device_->kernels()) {
+  Pass(Decoder& decoder, std::span<const Span> spans)
+      : d_(decoder), at_(decoder.at_), kernels_(decoder.device_->kernels()) {
     const float* base = reinterpret_cast<const float*>(decoder.workspace_.data());
     base_ = const_cast<float*>(base);
     for (const Span& span : spans) add_span(span);
@@ -25,7 +26,8 @@ class Pass {
   }
 
   void run(uint32_t member) {
-    const Worker worker{&kernels_, d_.pool_, member, d_.pool_->threads(), thread_area(member), base_ + at_.packed};
+    const Worker worker{&kernels_,           d_.pool_,          member, d_.pool_->threads(),
+                        thread_area(member), base_ + at_.packed};
     const Range mine = share(tokens(), member, worker.members);
     embed(mine);
     if (d_.observer_) observe(0, member);
@@ -60,24 +62,31 @@ class Pass {
     }
   }
 
-  // Dynamic scaling grows with the longest length seen and falls back only when a pass is shorter than the original.
+  // Dynamic scaling grows with the longest length seen and falls back only when a pass is shorter than the
+  // original.
   uint64_t grown_length(Sequence& sequence, uint64_t length) const {
     const uint64_t original = d_.spec_->max_position_embeddings;
-    if (length > std::max(sequence.rope_length, original)) sequence.rope_length = length;
-    else if (length < original) sequence.rope_length = length;
+    if (length > std::max(sequence.rope_length, original))
+      sequence.rope_length = length;
+    else if (length < original)
+      sequence.rope_length = length;
     return std::max(sequence.rope_length, length);
   }
 
   void norm(NormKind kind, const Norm& norm, const float* in, float* out) const {
     const float eps = d_.spec_->norm_eps;
     switch (kind) {
-      case NormKind::rms_l: return kernels_.rms_norm_l(dtype(), in, norm.weight, norm.length, eps, out);
-      case NormKind::rms_g: return kernels_.rms_norm_g(dtype(), in, norm.weight, norm.length, eps, out);
+      case NormKind::rms_l:
+        return kernels_.rms_norm_l(dtype(), in, norm.weight, norm.length, eps, out);
+      case NormKind::rms_g:
+        return kernels_.rms_norm_g(dtype(), in, norm.weight, norm.length, eps, out);
       case NormKind::layernorm:
         return kernels_.layer_norm(dtype(), in, norm.weight, norm.bias, norm.length, eps, out);
     }
   }
-  void norm(const Norm& weights, const float* in, float* out) const { norm(d_.spec_->norm, weights, in, out); }
+  void norm(const Norm& weights, const float* in, float* out) const {
+    norm(d_.spec_->norm, weights, in, out);
+  }
 
   void embed(Range mine) {
     const arch::Spec& spec = *d_.spec_;
@@ -105,7 +114,8 @@ class Pass {
       const uint64_t position = span.first_position + (t - span.first_token);
       const uint32_t half = table.rotary_dims / 2;
       if (depends_on_length(table))
-        rope_row(rope_frequencies(table, rope_lengths_[span_of_token_[t]]), position, dtype(), out, out + half);
+        rope_row(rope_frequencies(table, rope_lengths_[span_of_token_[t]]), position, dtype(), out,
+                 out + half);
       else
         rope_row(d_.frequencies_[i], position, dtype(), out, out + half);
       out += table.rotary_dims;
@@ -150,7 +160,8 @@ class Pass {
     float* q = qkv(t);
     float* k = q + layer.qkv.parts[1].first_panel * quant::kPanelRows;
     const float* v = q + layer.qkv.parts[2].first_panel * quant::kPanelRows;
-    for (uint64_t h = 0; h < spec.num_attention_heads; ++h) prepare_head(layer.q_norm, index, t, q + h * spec.head_dim);
+    for (uint64_t h = 0; h < spec.num_attention_heads; ++h)
+      prepare_head(layer.q_norm, index, t, q + h * spec.head_dim);
     for (uint64_t h = 0; h < spec.num_key_value_heads; ++h) {
       prepare_head(layer.k_norm, index, t, k + h * spec.head_dim);
       store_token(index, t, h, k + h * spec.head_dim, v + h * spec.head_dim);
@@ -183,8 +194,8 @@ class Pass {
   }
 
   void attend(const Worker& worker, uint64_t index) {
-    const AttentionLayer layer{d_.spec_,  &kernels_,       d_.cache_, index,           dtype(),
-                               qkv(0),    at_.qkv_stride,  attn(0),   at_.attn_stride, base_ + at_.partials,
+    const AttentionLayer layer{d_.spec_, &kernels_,      d_.cache_, index,           dtype(),
+                               qkv(0),   at_.qkv_stride, attn(0),   at_.attn_stride, base_ + at_.partials,
                                chunks_};
     float* scratch = worker.expand + plan::kColumnBlock * quant::kPanelRows;
     for (size_t i = worker.member; i < items_.size(); i += worker.members)
@@ -213,7 +224,8 @@ class Pass {
     multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride}, tokens(), up(0), at_.up_stride);
     // The columns are this member's own in both parts, so no barrier is needed before the activation.
     const Range columns = part_columns(worker, layer.up.parts[0]);
-    const uint64_t count = std::min(columns.end, spec.intermediate_size) - std::min(columns.begin, spec.intermediate_size);
+    const uint64_t count =
+        std::min(columns.end, spec.intermediate_size) - std::min(columns.begin, spec.intermediate_size);
     for (uint32_t t = 0; t < tokens() && count > 0; ++t) {
       float* gate = up(t) + columns.begin;
       if (spec.ffn == FfnKind::glu)
@@ -247,10 +259,12 @@ class Pass {
     if (rows == 0) return;
     d_.pool_->barrier();  // rows are owned by token until here
     const Range mine = share(rows, worker.member, worker.members);
-    for (uint64_t r = mine.begin; r < mine.end; ++r) norm(d_.weights_->final_norm, x(logits_tokens_[r]), normed(r));
+    for (uint64_t r = mine.begin; r < mine.end; ++r)
+      norm(d_.weights_->final_norm, x(logits_tokens_[r]), normed(r));
     d_.pool_->barrier();
     float* logits = base_ + at_.logits;
-    multiply(worker, dtype(), d_.weights_->lm_head, {normed(0), at_.hidden_stride}, rows, logits, at_.logits_stride);
+    multiply(worker, dtype(), d_.weights_->lm_head, {normed(0), at_.hidden_stride}, rows, logits,
+             at_.logits_stride);
     if (spec.final_softcap == 0.0f) return;
     const Range columns = part_columns(worker, d_.weights_->lm_head.parts[0]);
     for (uint32_t r = 0; r < rows; ++r)
@@ -277,8 +291,8 @@ class Pass {
   uint64_t chunks_ = 0;
 };
 
-Decoder::Decoder(const arch::Spec& spec, const Weights& weights, devices::Device& device, ThreadPool& pool, KvCache& cache,
-                 const plan::StepLimits& limits)
+Decoder::Decoder(const arch::Spec& spec, const Weights& weights, devices::Device& device, ThreadPool& pool,
+                 KvCache& cache, const plan::StepLimits& limits)
     : spec_(&spec),
       weights_(&weights),
       device_(&device),

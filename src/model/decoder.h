@@ -1,5 +1,6 @@
-// The one decoder: embeds, runs the layers, gives logits. A step takes spans of several sequences; one sequence is a
-// batch of one. Knows no text and no sampling; results do not depend on threads, batch members or chunking.
+// The one decoder: embeds, runs the layers, gives logits. A step takes spans of several sequences; one
+// sequence is a batch of one. Knows no text and no sampling; results do not depend on threads, batch members
+// or chunking.
 #pragma once
 
 #include <functional>
@@ -22,17 +23,19 @@ struct Span {
   Sequence* sequence;
   std::span<const uint32_t> ids;  // below vocab_size
   uint32_t logits_rows = 0;       // logits wanted of the last so many tokens
-  uint64_t rope_length = 0;       // length that length-dependent rotary scaling sees; 0 = up to the span's end
+  uint64_t rope_length = 0;  // length that length-dependent rotary scaling sees; 0 = up to the span's end
 };
 
 class Decoder {
  public:
-  Decoder(const arch::Spec& spec, const Weights& weights, devices::Device& device, ThreadPool& pool, KvCache& cache,
-          const plan::StepLimits& limits);
+  Decoder(const arch::Spec& spec, const Weights& weights, devices::Device& device, ThreadPool& pool,
+          KvCache& cache, const plan::StepLimits& limits);
 
-  // At most limits.chunk_tokens tokens and limits.logits_rows rows of logits in all. Appends to the sequences' cache.
+  // At most limits.chunk_tokens tokens and limits.logits_rows rows of logits in all. Appends to the
+  // sequences' cache.
   void forward(std::span<const Span> spans);
-  // Rows in the order of the spans: vocab_size values each, rounded to the model's dtype. Valid until the next forward.
+  // Rows in the order of the spans: vocab_size values each, rounded to the model's dtype. Valid until the
+  // next forward.
   std::span<const float> logits(uint32_t row) const;
   // The same row for processors that work in place.
   std::span<float> scores(uint32_t row);
@@ -40,15 +43,17 @@ class Decoder {
   // Appends all ids in chunks; logits of the last token are row 0.
   void prefill(Sequence& sequence, std::span<const uint32_t> ids);
 
-  // Whether appending so many tokens switches a longrope table to its long factors: keys in the cache were rotated by the
-  // short ones, so the whole sequence must be released and prefilled again, as transformers does.
+  // Whether appending so many tokens switches a longrope table to its long factors: keys in the cache were
+  // rotated by the short ones, so the whole sequence must be released and prefilled again, as transformers
+  // does.
   bool crosses_rope_switch(const Sequence& sequence, uint64_t tokens) const;
 
   const plan::StepLimits& limits() const { return limits_; }
   KvCache& cache() { return *cache_; }
   const arch::Spec& spec() const { return *spec_; }
 
-  // For tests and parity traces: called with the hidden state after the embedding (layer 0) and after each layer.
+  // For tests and parity traces: called with the hidden state after the embedding (layer 0) and after each
+  // layer.
   using Observer = std::function<void(uint64_t layer, const float* hidden, uint64_t stride, uint32_t tokens)>;
   void observe(Observer observer) { observer_ = std::move(observer); }
 

@@ -1,5 +1,6 @@
-// Keys and values in blocks with reference counts. A sequence is a table of blocks: forking copies the table, truncating
-// drops its end, and a shared block is copied when one of its owners writes to it. Positions belong to the sequence.
+// Keys and values in blocks with reference counts. A sequence is a table of blocks: forking copies the table,
+// truncating drops its end, and a shared block is copied when one of its owners writes to it. Positions
+// belong to the sequence.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ class KvCache {
   Dtype dtype() const { return dtype_; }
   uint64_t free_blocks() const { return free_.size(); }
 
-  // Room for `tokens` more; after it the last blocks are the sequence's own. Throws Error(does_not_fit, "kv-cache-full").
+  // Room for `tokens` more; after it the last blocks are the sequence's own. Throws Error(does_not_fit,
+  // "kv-cache-full").
   void extend(Sequence& sequence, uint64_t tokens);
   Sequence fork(const Sequence& sequence);
   void truncate(Sequence& sequence, uint64_t length);
@@ -37,7 +39,7 @@ class KvCache {
   uint32_t take_block();
 
   Dtype dtype_;
-  uint64_t head_bytes_;   // one head's keys (or values) of a block
+  uint64_t head_bytes_;  // one head's keys (or values) of a block
   uint64_t kv_heads_;
   uint64_t block_bytes_;
   std::vector<uint32_t> free_;

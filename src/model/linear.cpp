@@ -14,7 +14,8 @@ Range part_panels(const Worker& worker, const Linear::Part& part) {
   return {part.first_panel + range.begin, part.first_panel + range.end};
 }
 
-// One token: two distant panels at a time, so that each thread keeps two streams of memory requests in flight.
+// One token: two distant panels at a time, so that each thread keeps two streams of memory requests in
+// flight.
 void multiply_vector(const Worker& worker, const Linear& linear, Range panels, const float* x, float* y) {
   const auto gemv = worker.kernels->gemv[static_cast<size_t>(linear.format)];
   const uint64_t half = (panels.end - panels.begin) / 2;
@@ -23,7 +24,8 @@ void multiply_vector(const Worker& worker, const Linear& linear, Range panels, c
     gemv(linear.panel(a), linear.panel(b), x, linear.padded_cols, y + a * kPanelRows, y + b * kPanelRows);
   }
   if ((panels.end - panels.begin) % 2 != 0)
-    gemv(linear.panel(panels.end - 1), nullptr, x, linear.padded_cols, y + (panels.end - 1) * kPanelRows, nullptr);
+    gemv(linear.panel(panels.end - 1), nullptr, x, linear.padded_cols, y + (panels.end - 1) * kPanelRows,
+         nullptr);
 }
 
 // x as [group][cols][tile] so that the tile kernel reads it in one stream; groups are shared out.
@@ -49,14 +51,14 @@ void multiply_panel(const Worker& worker, const Linear& linear, uint64_t panel, 
     kernels.expand[static_cast<size_t>(linear.format)](linear.panel(panel), k, count, worker.expand);
     for (uint32_t t = 0; t < tokens; t += tile) {
       const float* a = worker.packed + static_cast<uint64_t>(t) * cols + k * tile;
-      kernels.gemm_tile(worker.expand, a, std::min(tile, tokens - t), count, y + t * y_stride + panel * kPanelRows,
-                        y_stride, k == 0);
+      kernels.gemm_tile(worker.expand, a, std::min(tile, tokens - t), count,
+                        y + t * y_stride + panel * kPanelRows, y_stride, k == 0);
     }
   }
 }
 
-void finish_rows(const Worker& worker, Dtype dtype, const Linear& linear, Range panels, uint32_t tokens, float* y,
-                 uint64_t y_stride) {
+void finish_rows(const Worker& worker, Dtype dtype, const Linear& linear, Range panels, uint32_t tokens,
+                 float* y, uint64_t y_stride) {
   if (linear.bias == nullptr && dtype == Dtype::f32) return;
   const uint64_t first = panels.begin * kPanelRows, count = (panels.end - panels.begin) * kPanelRows;
   for (uint32_t t = 0; t < tokens; ++t) {

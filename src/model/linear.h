@@ -1,5 +1,5 @@
-// Multiplying by a packed matrix on all threads. Knows panels and blocks of columns, no instruction set: the inner loops
-// are the kernel table's.
+// Multiplying by a packed matrix on all threads. Knows panels and blocks of columns, no instruction set: the
+// inner loops are the kernel table's.
 #pragma once
 
 #include "base/thread_pool.h"
@@ -23,10 +23,10 @@ struct Rows {
   uint64_t stride;
 };
 
-// y[t][r] = R(sum_k w[r][k] * x[t][k] + bias[r]) for all padded rows r of the matrix; y [tokens][y_stride]. Each member
-// computes the same share of every part, so with two equal parts (gate and up) it owns the same columns of both.
-// All members call it together; for more than one token it crosses one barrier inside. Results are complete for the
-// others only after the caller's next barrier.
+// y[t][r] = R(sum_k w[r][k] * x[t][k] + bias[r]) for all padded rows r of the matrix; y [tokens][y_stride].
+// Each member computes the same share of every part, so with two equal parts (gate and up) it owns the same
+// columns of both. All members call it together; for more than one token it crosses one barrier inside.
+// Results are complete for the others only after the caller's next barrier.
 void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, uint32_t tokens, float* y,
               uint64_t y_stride);
 

@@ -22,7 +22,8 @@ std::vector<float> plain(double theta, uint32_t rotary_dims) {
 void scale_llama3(const RopeTable& table, std::vector<float>& inv_freq) {
   const float factor = static_cast<float>(table.factor);
   const float original = static_cast<float>(table.original_max_position_embeddings);
-  const float low = static_cast<float>(table.low_freq_factor), high = static_cast<float>(table.high_freq_factor);
+  const float low = static_cast<float>(table.low_freq_factor),
+              high = static_cast<float>(table.high_freq_factor);
   const float low_wavelength = original / low, high_wavelength = original / high;
   for (float& f : inv_freq) {
     const float wavelength = 2.0f * static_cast<float>(M_PI) / f;
@@ -36,7 +37,9 @@ void scale_llama3(const RopeTable& table, std::vector<float>& inv_freq) {
   }
 }
 
-double yarn_mscale(double scale, double mscale) { return scale <= 1.0 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0; }
+double yarn_mscale(double scale, double mscale) {
+  return scale <= 1.0 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0;
+}
 
 void scale_yarn(const RopeTable& table, RopeFrequencies& out) {
   const double r = table.rotary_dims, original = static_cast<double>(table.original_max_position_embeddings);
@@ -49,7 +52,8 @@ void scale_yarn(const RopeTable& table, RopeFrequencies& out) {
   if (low == high) high += 0.001;
   const float factor = static_cast<float>(table.factor);
   for (size_t i = 0; i < out.inv_freq.size(); ++i) {
-    const float ramp = std::clamp(static_cast<float>((static_cast<double>(i) - low) / (high - low)), 0.0f, 1.0f);
+    const float ramp =
+        std::clamp(static_cast<float>((static_cast<double>(i) - low) / (high - low)), 0.0f, 1.0f);
     out.inv_freq[i] = out.inv_freq[i] / factor * ramp + out.inv_freq[i] * (1.0f - ramp);
   }
   if (table.attention_factor)
@@ -62,7 +66,8 @@ void scale_yarn(const RopeTable& table, RopeFrequencies& out) {
 }
 
 void scale_longrope(const RopeTable& table, uint64_t length, RopeFrequencies& out) {
-  const auto& extension = length > table.original_max_position_embeddings ? table.long_factor : table.short_factor;
+  const auto& extension =
+      length > table.original_max_position_embeddings ? table.long_factor : table.short_factor;
   for (size_t i = 0; i < out.inv_freq.size(); ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(table.rotary_dims);
     const float base = std::pow(static_cast<float>(table.theta), exponent);
@@ -71,8 +76,9 @@ void scale_longrope(const RopeTable& table, uint64_t length, RopeFrequencies& ou
   if (table.attention_factor)
     out.attention_factor = static_cast<float>(*table.attention_factor);
   else if (table.factor > 1.0)
-    out.attention_factor = static_cast<float>(std::sqrt(
-        1.0 + std::log(table.factor) / std::log(static_cast<double>(table.original_max_position_embeddings))));
+    out.attention_factor = static_cast<float>(
+        std::sqrt(1.0 + std::log(table.factor) /
+                            std::log(static_cast<double>(table.original_max_position_embeddings))));
 }
 
 }  // namespace
@@ -94,13 +100,20 @@ RopeFrequencies rope_frequencies(const RopeTable& table, uint64_t length) {
   out.inv_freq = plain(theta, table.rotary_dims);
   switch (table.kind) {
     case RopeKind::standard:
-    case RopeKind::dynamic: break;
+    case RopeKind::dynamic:
+      break;
     case RopeKind::linear:
       for (float& f : out.inv_freq) f = f / static_cast<float>(table.factor);
       break;
-    case RopeKind::llama3: scale_llama3(table, out.inv_freq); break;
-    case RopeKind::yarn: scale_yarn(table, out); break;
-    case RopeKind::longrope: scale_longrope(table, length, out); break;
+    case RopeKind::llama3:
+      scale_llama3(table, out.inv_freq);
+      break;
+    case RopeKind::yarn:
+      scale_yarn(table, out);
+      break;
+    case RopeKind::longrope:
+      scale_longrope(table, length, out);
+      break;
   }
   return out;
 }

@@ -66,9 +66,11 @@ class Loader {
     if (bias_bytes > 0) linear.bias = reinterpret_cast<float*>(take(bias_bytes));
     for (size_t i = 0; i < source.parts.size(); ++i) {
       const LinearPart& part = source.parts[i];
-      for (uint64_t panel = 0; panel < linear.parts[i].panels; ++panel) jobs_.push_back({&linear, &part, i, panel});
+      for (uint64_t panel = 0; panel < linear.parts[i].panels; ++panel)
+        jobs_.push_back({&linear, &part, i, panel});
       if (!part.bias.empty())
-        vectors_.push_back({part.bias, part.rows, linear.bias + linear.parts[i].first_panel * quant::kPanelRows});
+        vectors_.push_back(
+            {part.bias, part.rows, linear.bias + linear.parts[i].first_panel * quant::kPanelRows});
     }
   }
 
@@ -140,8 +142,9 @@ class Loader {
     staging.resize(std::max<uint64_t>(staging.size(), rows * row_bytes));
     read_rows(checkpoint_, job.part->weight, first, rows, row_bytes, staging.data());
     const uint64_t index = job.linear->parts[job.part_index].first_panel + job.panel;
-    quant::pack_panel(job.linear->format, source, {staging.data(), rows * row_bytes}, static_cast<uint32_t>(rows),
-                      job.linear->cols, {job.linear->data + index * job.linear->panel_bytes, job.linear->panel_bytes});
+    quant::pack_panel(job.linear->format, source, {staging.data(), rows * row_bytes},
+                      static_cast<uint32_t>(rows), job.linear->cols,
+                      {job.linear->data + index * job.linear->panel_bytes, job.linear->panel_bytes});
   }
 
   void load_vector(const VectorJob& job) const {
@@ -187,8 +190,8 @@ void place_all(const arch::Spec& spec, const arch::ModelTensors& tensors, Loader
 }
 
 // The embedding table keeps its row-major order: rows are looked up, not multiplied.
-void load_embed(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint, Weights& weights,
-                const kernels::Kernels& kernels, ThreadPool& pool) {
+void load_embed(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
+                Weights& weights, const kernels::Kernels& kernels, ThreadPool& pool) {
   const TensorInfo& tensor = *checkpoint.find(tensors.embed_tensor);
   const uint64_t row_bytes = spec.hidden_size * dtype_bytes(tensor.dtype);
   const uint64_t out_bytes = spec.hidden_size * dtype_bytes(weights.dtype);
@@ -204,7 +207,8 @@ void load_embed(const arch::Spec& spec, const arch::ModelTensors& tensors, const
       }
       checkpoint.read(tensor, r * row_bytes, raw);
       for (uint64_t i = 0; i < spec.hidden_size; ++i)
-        row[i] = round_to(weights.dtype, element_to_float(tensor.dtype, raw.data() + i * dtype_bytes(tensor.dtype)));
+        row[i] = round_to(weights.dtype,
+                          element_to_float(tensor.dtype, raw.data() + i * dtype_bytes(tensor.dtype)));
       kernels.store(weights.dtype, row.data(), spec.hidden_size, out);
     }
   });
@@ -212,8 +216,8 @@ void load_embed(const arch::Spec& spec, const arch::ModelTensors& tensors, const
 
 }  // namespace
 
-Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint, Dtype dtype,
-                     devices::Device& device, ThreadPool& pool, const LoadProgress& progress) {
+Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
+                     Dtype dtype, devices::Device& device, ThreadPool& pool, const LoadProgress& progress) {
   Weights weights;
   weights.dtype = dtype;
   Loader loader(checkpoint, dtype);

@@ -1,5 +1,5 @@
-// The weights of a model on a device, in the packed layouts that kernels read; loaded tensor by tensor from the
-// checkpoint, each byte read once, converted and packed by all threads. Never holds a second copy.
+// The weights of a model on a device, in the packed layouts that kernels read; loaded tensor by tensor from
+// the checkpoint, each byte read once, converted and packed by all threads. Never holds a second copy.
 #pragma once
 
 #include <functional>
@@ -25,8 +25,8 @@ struct Linear {
   uint64_t padded_cols = 0;  // of the panels
   uint64_t panels = 0;
   uint64_t panel_bytes = 0;
-  std::byte* data = nullptr;   // [panels][panel_bytes]
-  float* bias = nullptr;       // [panels * 32] or null
+  std::byte* data = nullptr;  // [panels][panel_bytes]
+  float* bias = nullptr;      // [panels * 32] or null
   std::vector<Part> parts;
 
   const std::byte* panel(uint64_t index) const { return data + index * panel_bytes; }
@@ -39,7 +39,8 @@ struct Norm {
 };
 
 struct LayerWeights {
-  Norm input_norm, q_norm, k_norm, attn_sub_norm, post_attention_norm, pre_ffn_norm, ffn_sub_norm, post_ffn_norm;
+  Norm input_norm, q_norm, k_norm, attn_sub_norm, post_attention_norm, pre_ffn_norm, ffn_sub_norm,
+      post_ffn_norm;
   Linear qkv, o, up, down;
 };
 
@@ -55,8 +56,9 @@ struct Weights {
 // Called now and then on the caller's thread.
 using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
-// `dtype` (f32, f16, bf16) is the type in which the model computes; tensors stored in another are rounded once.
-Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint, Dtype dtype,
-                     devices::Device& device, ThreadPool& pool, const LoadProgress& progress);
+// `dtype` (f32, f16, bf16) is the type in which the model computes; tensors stored in another are rounded
+// once.
+Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
+                     Dtype dtype, devices::Device& device, ThreadPool& pool, const LoadProgress& progress);
 
 }  // namespace rhapsode::model

@@ -9,7 +9,9 @@ namespace rhapsode::plan {
 
 using quant::Format;
 
-uint64_t padded_rows(uint64_t rows) { return quant::panel_count(rows) * quant::kPanelRows; }
+uint64_t padded_rows(uint64_t rows) {
+  return quant::panel_count(rows) * quant::kPanelRows;
+}
 
 uint64_t linear_rows(const arch::LinearSource& source) {
   uint64_t rows = 0;
@@ -56,7 +58,9 @@ uint64_t layer_bytes(Format format, const arch::LayerTensors& layer) {
   return bytes;
 }
 
-uint64_t head_bytes(Format format, const arch::ModelTensors& tensors) { return whole_linear(format, tensors.lm_head); }
+uint64_t head_bytes(Format format, const arch::ModelTensors& tensors) {
+  return whole_linear(format, tensors.lm_head);
+}
 
 uint64_t weight_bytes(Format format, const arch::Spec& spec, const arch::ModelTensors& tensors) {
   const Dtype dtype = format == Format::f32 ? Dtype::f32 : format == Format::f16 ? Dtype::f16 : Dtype::bf16;
@@ -108,13 +112,14 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   uint64_t rotary = 0;
   for (const arch::RopeTable& table : spec.rope_tables) rotary += table.rotary_dims;
   at.rope = take(tokens * rotary);
-  const uint64_t widest =
-      std::max({quant::padded_cols(spec.hidden_size), quant::padded_cols(spec.q_rows()), quant::padded_cols(inner)});
+  const uint64_t widest = std::max(
+      {quant::padded_cols(spec.hidden_size), quant::padded_cols(spec.q_rows()), quant::padded_cols(inner)});
   at.packed = take(tokens > 1 ? round_up(tokens, limits.gemm_tokens) * widest : 0);
   at.partials = take(split_tokens * spec.num_attention_heads * chunks * (spec.head_dim + 2));
   at.logits = take(limits.logits_rows * at.logits_stride);
   at.threads = next;
-  // Of each thread: a block of expanded columns; q, o, o of a chunk, scores, m, l, m and l of a chunk; visible ranges.
+  // Of each thread: a block of expanded columns; q, o, o of a chunk, scores, m, l, m and l of a chunk;
+  // visible ranges.
   const uint64_t rows = at.query_rows;
   at.thread_stride = round_up(kColumnBlock * quant::kPanelRows, 16) + round_up(rows * spec.head_dim, 16) * 3 +
                      round_up(rows * kernels::kBlockTokens, 16) + round_up(rows, 16) * 6;

@@ -1,5 +1,5 @@
-// The arithmetic of memory: how many bytes each allocation has. The planner prints it, the loader and the decoder
-// allocate by it; there is no second formula.
+// The arithmetic of memory: how many bytes each allocation has. The planner prints it, the loader and the
+// decoder allocate by it; there is no second formula.
 #pragma once
 
 #include <cstdint>
@@ -15,22 +15,23 @@ struct StepLimits {
   uint32_t chunk_tokens = 0;    // tokens in one forward pass
   uint32_t logits_rows = 1;     // rows of logits kept per pass
   uint32_t threads = 1;
-  uint32_t gemm_tokens = 1;     // Kernels::gemm_tokens
+  uint32_t gemm_tokens = 1;  // Kernels::gemm_tokens
 };
 
-constexpr uint64_t kColumnBlock = 256;         // columns of a panel expanded at a time
-constexpr uint64_t kChunkBlocks = 8;           // KV blocks in one chunk of the attention sum
-constexpr uint32_t kQueryRows = 64;            // query rows of one attention item, at least one token's group
-constexpr uint32_t kSplitTokens = 4;           // up to this many tokens of a sequence split the context over threads
+constexpr uint64_t kColumnBlock = 256;  // columns of a panel expanded at a time
+constexpr uint64_t kChunkBlocks = 8;    // KV blocks in one chunk of the attention sum
+constexpr uint32_t kQueryRows = 64;     // query rows of one attention item, at least one token's group
+constexpr uint32_t kSplitTokens = 4;    // up to this many tokens of a sequence split the context over threads
 constexpr uint64_t kAlignBytes = 64;
 
 // Rows of a part are padded to whole panels, so each part starts at a panel of its own.
 uint64_t padded_rows(uint64_t rows);
-uint64_t linear_rows(const arch::LinearSource& source);   // sum of the padded parts
+uint64_t linear_rows(const arch::LinearSource& source);                         // sum of the padded parts
 uint64_t linear_bytes(quant::Format format, const arch::LinearSource& source);  // panels
-uint64_t bias_bytes(const arch::LinearSource& source);    // 0 where no part has one
+uint64_t bias_bytes(const arch::LinearSource& source);                          // 0 where no part has one
 uint64_t norm_bytes(const arch::NormSource& norm);
-uint64_t embed_bytes(const arch::Spec& spec, Dtype dtype);  // 0 where tied: rows are read from the head's panels
+uint64_t embed_bytes(const arch::Spec& spec,
+                     Dtype dtype);  // 0 where tied: rows are read from the head's panels
 uint64_t layer_bytes(quant::Format format, const arch::LayerTensors& layer);
 uint64_t head_bytes(quant::Format format, const arch::ModelTensors& tensors);
 uint64_t weight_bytes(quant::Format format, const arch::Spec& spec, const arch::ModelTensors& tensors);
@@ -43,13 +44,13 @@ uint64_t kv_bytes(const arch::Spec& spec, Dtype kv_dtype, uint64_t context_token
 struct WorkspaceLayout {
   uint64_t hidden_stride, qkv_stride, attn_stride, up_stride, logits_stride;
   uint64_t x, normed, qkv, attn, up, branch, branch2;
-  uint64_t rope;           // [table][token][rotary_dims], cos then sin
-  uint64_t packed;         // tokens packed for the matrix product
-  uint64_t partials;       // attention states of chunks that threads share out
+  uint64_t rope;      // [table][token][rotary_dims], cos then sin
+  uint64_t packed;    // tokens packed for the matrix product
+  uint64_t partials;  // attention states of chunks that threads share out
   uint64_t logits;
-  uint64_t threads;        // first of the per-thread areas
+  uint64_t threads;  // first of the per-thread areas
   uint64_t thread_stride;
-  uint32_t query_rows;     // rows of one attention item
+  uint32_t query_rows;  // rows of one attention item
   uint64_t total_floats;
 };
 WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limits);

@@ -66,7 +66,8 @@ void note_downgrades(const PlanRequest& request, Plan& plan) {
 void check_device_map(const config::ModelEntry& entry) {
   if (!entry.device_map) return;
   const auto refuse = [&](const config::DeviceName& device, const std::string& module) {
-    throw Error(ErrorKind::does_not_fit, "no-such-device", "device_map names a device that this machine lacks")
+    throw Error(ErrorKind::does_not_fit, "no-such-device",
+                "device_map names a device that this machine lacks")
         .in(entry.device_map->origin.file, entry.device_map->origin.line, entry.device_map->origin.column)
         .at(module.empty() ? "device_map" : "device_map." + module)
         .saw(device.to_text())
@@ -76,7 +77,8 @@ void check_device_map(const config::ModelEntry& entry) {
   const config::DeviceMap& map = entry.device_map->value;
   if (const auto* device = std::get_if<config::DeviceName>(&map)) {
     if (device->kind != config::DeviceName::Kind::cpu) refuse(*device, "");
-  } else if (const auto* modules = std::get_if<std::vector<std::pair<std::string, config::DeviceName>>>(&map)) {
+  } else if (const auto* modules =
+                 std::get_if<std::vector<std::pair<std::string, config::DeviceName>>>(&map)) {
     for (const auto& [module, device] : *modules)
       if (device.kind != config::DeviceName::Kind::cpu) refuse(device, module);
   }
@@ -119,8 +121,10 @@ uint64_t longest_context(const PlanRequest& request, Dtype dtype, const StepLimi
   uint64_t low = 0, high = request.architecture->spec.max_position_embeddings;
   while (low < high) {
     const uint64_t middle = low + (high - low + 1) / 2;
-    if (context_fits(request, dtype, limits, middle)) low = middle;
-    else high = middle - 1;
+    if (context_fits(request, dtype, limits, middle))
+      low = middle;
+    else
+      high = middle - 1;
   }
   return low;
 }
@@ -131,10 +135,12 @@ void suggest_changes(const PlanRequest& request, Plan& plan) {
     StepLimits limits = plan.limits;
     limits.context_tokens = context;
     const DevicePlan cpu = account(request, dtype, limits);
-    plan.changes.push_back({std::move(what), std::move(set), cpu.total_bytes(), cpu.total_bytes() <= cpu.limit_bytes});
+    plan.changes.push_back(
+        {std::move(what), std::move(set), cpu.total_bytes(), cpu.total_bytes() <= cpu.limit_bytes});
   };
   if (plan.max_context > 0 && !request.context_tokens)
-    propose("a shorter context", {fmt::format("max_context={}", plan.max_context)}, plan.dtype, plan.max_context);
+    propose("a shorter context", {fmt::format("max_context={}", plan.max_context)}, plan.dtype,
+            plan.max_context);
   if (plan.dtype == Dtype::f32)
     propose("16-bit weights", {"torch_dtype=bfloat16"}, Dtype::bf16, plan.limits.context_tokens);
 }
@@ -147,8 +153,8 @@ Plan make_plan(const PlanRequest& request) {
   Plan plan;
   choose_dtype(request, plan);
   choose_context(request, plan);
-  plan.limits.chunk_tokens =
-      static_cast<uint32_t>(std::clamp<uint64_t>(plan.limits.context_tokens, request.logits_rows, kChunkTokens));
+  plan.limits.chunk_tokens = static_cast<uint32_t>(
+      std::clamp<uint64_t>(plan.limits.context_tokens, request.logits_rows, kChunkTokens));
   plan.limits.logits_rows = request.logits_rows;
   plan.limits.threads = request.threads;
   plan.limits.gemm_tokens = request.kernels->gemm_tokens;
@@ -171,10 +177,12 @@ void require_fit(const Plan& plan) {
   std::string help = "nothing smaller fits on this machine: choose a smaller model";
   for (const Change& change : plan.changes)
     if (change.fits) {
-      help = fmt::format("{}: --set {} ({} bytes)", change.what, fmt::join(change.set, " --set "), change.total_bytes);
+      help = fmt::format("{}: --set {} ({} bytes)", change.what, fmt::join(change.set, " --set "),
+                         change.total_bytes);
       break;
     }
-  throw Error(ErrorKind::does_not_fit, "does-not-fit", fmt::format("the model does not fit: {} bytes short", plan.bytes_short))
+  throw Error(ErrorKind::does_not_fit, "does-not-fit",
+              fmt::format("the model does not fit: {} bytes short", plan.bytes_short))
       .saw(fmt::format("{} bytes needed: weights {}, KV cache {} for {} tokens, workspace {}, process {}",
                        cpu.total_bytes(), cpu.weights_bytes, cpu.kv_bytes, plan.limits.context_tokens,
                        cpu.workspace_bytes, cpu.process_bytes))

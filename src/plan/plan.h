@@ -1,5 +1,5 @@
-// What a model will need and where it will live, proved before a byte of weights is read. A pure function of the config
-// entry, the architecture, the checkpoint's headers and the machine.
+// What a model will need and where it will live, proved before a byte of weights is read. A pure function of
+// the config entry, the architecture, the checkpoint's headers and the machine.
 #pragma once
 
 #include <cstdint>
@@ -73,8 +73,8 @@ struct PlanRequest {
   uint32_t logits_rows = 1;
 };
 
-constexpr uint32_t kChunkTokens = 256;       // prompt tokens in one pass
-constexpr uint64_t kDefaultContext = 4096;   // reserved where nothing says how long a conversation will be
+constexpr uint32_t kChunkTokens = 256;      // prompt tokens in one pass
+constexpr uint64_t kDefaultContext = 4096;  // reserved where nothing says how long a conversation will be
 
 // Throws Error(unsupported) for what this build cannot do; a misfit is a Plan with fits == false.
 Plan make_plan(const PlanRequest& request);

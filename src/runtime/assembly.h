@@ -19,9 +19,9 @@ namespace rhapsode::runtime {
 struct Settings {
   config::LoadRequest config;
   hub::HubSettings hub;
-  uint32_t threads = 0;  // 0 = all usable cores
-  std::string isa;       // empty = the best
-  bool tokenizer = true; // false: ids in, ids out; tokenizer files are not touched
+  uint32_t threads = 0;   // 0 = all usable cores
+  std::string isa;        // empty = the best
+  bool tokenizer = true;  // false: ids in, ids out; tokenizer files are not touched
 };
 
 struct Assembly {
@@ -30,8 +30,9 @@ struct Assembly {
   arch::Architecture architecture;
   Checkpoint checkpoint;
   arch::ModelTensors tensors;
-  config::CheckpointFacts facts;                       // JSON files, null where the checkpoint has none
-  std::unique_ptr<text::Tokenizer> tokenizer;          // null where not asked for, or where there are no tokenizer files
+  config::CheckpointFacts facts;  // JSON files, null where the checkpoint has none
+  std::unique_ptr<text::Tokenizer>
+      tokenizer;  // null where not asked for, or where there are no tokenizer files
   std::optional<text::ChatTemplate> chat_template;
   devices::Inventory inventory;
   const kernels::Kernels* kernels = nullptr;

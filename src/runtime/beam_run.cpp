@@ -88,7 +88,8 @@ class BeamRun {
       return;
     }
     std::vector<model::Span> spans;
-    for (size_t i = 0; i < beams_.size(); ++i) spans.push_back({&beams_[i], std::span(step.ids).subspan(i, 1), 1});
+    for (size_t i = 0; i < beams_.size(); ++i)
+      spans.push_back({&beams_[i], std::span(step.ids).subspan(i, 1), 1});
     decoder_.forward(spans);
     for (uint32_t i = 0; i < beams_.size(); ++i)
       rows.insert(rows.end(), decoder_.logits(i).begin(), decoder_.logits(i).end());
@@ -105,7 +106,8 @@ class BeamRun {
       sequence.score = static_cast<double>(found.score);
       result_.sequences.push_back(std::move(sequence));
     }
-    if (result_.sequences.empty()) result_.sequences.emplace_back();  // ended before any hypothesis was finished
+    if (result_.sequences.empty())
+      result_.sequences.emplace_back();  // ended before any hypothesis was finished
     result_.completion_tokens = result_.sequences.front().ids.size();
     return std::move(result_);
   }
@@ -132,6 +134,8 @@ TopEntries largest(std::span<const float> row, uint32_t count) {
   return all;
 }
 
-GenerateResult run_beams(Session& session, const GenerateRequest& request) { return BeamRun(session, request).run(); }
+GenerateResult run_beams(Session& session, const GenerateRequest& request) {
+  return BeamRun(session, request).run();
+}
 
 }  // namespace rhapsode::runtime

@@ -1,4 +1,5 @@
-// Beam search and beam-sample over the decoder: every beam is a sequence, parents share the blocks of their past.
+// Beam search and beam-sample over the decoder: every beam is a sequence, parents share the blocks of their
+// past.
 #pragma once
 
 #include <chrono>

@@ -41,7 +41,8 @@ Round run_round(Session& session, const BenchOptions& options) {
   model::Decoder& decoder = session.decoder();
   const uint64_t vocab = decoder.spec().vocab_size;
   std::vector<uint32_t> prompt;
-  for (uint64_t i = 0; i < options.prompt_tokens; ++i) prompt.push_back(static_cast<uint32_t>(i * 7919 % vocab));
+  for (uint64_t i = 0; i < options.prompt_tokens; ++i)
+    prompt.push_back(static_cast<uint32_t>(i * 7919 % vocab));
   model::Sequence sequence;
   const Stopwatch prompt_time;
   decoder.prefill(sequence, prompt);
@@ -60,7 +61,8 @@ Round run_round(Session& session, const BenchOptions& options) {
 
 }  // namespace
 
-BenchResult bench(Session& session, const BenchOptions& options, const std::function<void(const std::string&)>& say) {
+BenchResult bench(Session& session, const BenchOptions& options,
+                  const std::function<void(const std::string&)>& say) {
   const Assembly& assembly = session.assembly();
   const plan::Plan& plan = session.plan();
   const arch::Spec& spec = assembly.architecture.spec;
@@ -87,8 +89,10 @@ BenchResult bench(Session& session, const BenchOptions& options, const std::func
   out.weight_bytes_per_token = packed_bytes(assembly.tensors, quant::dense_format(plan.dtype));
   const uint64_t context = options.prompt_tokens + options.new_tokens / 2;
   const uint64_t kv_bytes = context * plan::kv_block_bytes(spec, plan.dtype) / kernels::kBlockTokens;
-  out.decode_gb_per_s = out.decode_tokens_per_s * static_cast<double>(out.weight_bytes_per_token + kv_bytes) / 1e9;
-  out.prompt_gflops = out.prompt_tokens_per_s * 2.0 * static_cast<double>(matrix_elements(assembly.tensors)) / 1e9;
+  out.decode_gb_per_s =
+      out.decode_tokens_per_s * static_cast<double>(out.weight_bytes_per_token + kv_bytes) / 1e9;
+  out.prompt_gflops =
+      out.prompt_tokens_per_s * 2.0 * static_cast<double>(matrix_elements(assembly.tensors)) / 1e9;
   out.prompt_share = out.prompt_gflops / out.roofline.fma.median;
   out.decode_share = out.decode_gb_per_s / out.roofline.best_read().median;
   return out;

@@ -1,5 +1,5 @@
-// Speed of a loaded model beside the limits of the machine, measured in the same run: the shares are what counts, the
-// tokens a second depend on who else uses the machine.
+// Speed of a loaded model beside the limits of the machine, measured in the same run: the shares are what
+// counts, the tokens a second depend on who else uses the machine.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +23,18 @@ struct BenchResult {
   devices::Roofline roofline;
   double load_ms = 0;
   double prompt_tokens_per_s = 0, decode_tokens_per_s = 0;  // medians of the rounds
-  double prompt_gflops = 0;       // of the matrices, without attention
-  double decode_gb_per_s = 0;     // weights read once a token, keys and values of the context
-  double prompt_share = 0;        // of the measured fp32 multiply-add peak
-  double decode_share = 0;        // of the measured read bandwidth
-  double first_token_ms = 0;      // of the prompt, median
+  double prompt_gflops = 0;                                 // of the matrices, without attention
+  double decode_gb_per_s = 0;  // weights read once a token, keys and values of the context
+  double prompt_share = 0;     // of the measured fp32 multiply-add peak
+  double decode_share = 0;     // of the measured read bandwidth
+  double first_token_ms = 0;   // of the prompt, median
   uint64_t weight_bytes_per_token = 0;
   uint64_t plan_bytes = 0, peak_rss_bytes = 0;
 };
 
-// The session's plan must hold prompt_tokens + new_tokens. peak_rss_bytes is taken before the roofline is measured.
-BenchResult bench(Session& session, const BenchOptions& options, const std::function<void(const std::string&)>& say);
+// The session's plan must hold prompt_tokens + new_tokens. peak_rss_bytes is taken before the roofline is
+// measured.
+BenchResult bench(Session& session, const BenchOptions& options,
+                  const std::function<void(const std::string&)>& say);
 
 }  // namespace rhapsode::runtime

@@ -13,13 +13,17 @@
 namespace rhapsode::runtime {
 namespace {
 
-bool is_guided(const generation::Params& params) { return params.guidance_scale.value_or(1.0) != 1.0; }
+bool is_guided(const generation::Params& params) {
+  return params.guidance_scale.value_or(1.0) != 1.0;
+}
 
 // One sequence of the request on its way: ids, cache, and the text that comes out.
 class Writer {
  public:
-  Writer(const GenerateRequest& request, const arch::Spec& spec, const text::Tokenizer* tokenizer, uint64_t stream)
-      : request_(request), state_(request.params, request.prompt_ids, spec.vocab_size, options(request, stream)) {
+  Writer(const GenerateRequest& request, const arch::Spec& spec, const text::Tokenizer* tokenizer,
+         uint64_t stream)
+      : request_(request),
+        state_(request.params, request.prompt_ids, spec.vocab_size, options(request, stream)) {
     if (tokenizer != nullptr) text_.emplace(*tokenizer, request.params.stop_strings);
   }
 
@@ -107,13 +111,14 @@ class Run {
   }
 
  private:
-  // Reuses what the last request kept and this one shares. Length-dependent rotary tables forbid it: kept keys were
-  // rotated for another length.
+  // Reuses what the last request kept and this one shares. Length-dependent rotary tables forbid it: kept
+  // keys were rotated for another length.
   void prefill() {
     model::Sequence& sequence = writers_.front().sequence();
     const std::vector<uint32_t>& prompt = request_.prompt_ids;
     Session::Kept& kept = session_.kept();
-    const auto shared_end = std::mismatch(kept.ids.begin(), kept.ids.end(), prompt.begin(), prompt.end()).second;
+    const auto shared_end =
+        std::mismatch(kept.ids.begin(), kept.ids.end(), prompt.begin(), prompt.end()).second;
     size_t shared = std::min<size_t>(static_cast<size_t>(shared_end - prompt.begin()), prompt.size() - 1);
     for (const arch::RopeTable& table : decoder_.spec().rope_tables)
       if (model::depends_on_length(table)) shared = 0;
@@ -160,7 +165,8 @@ class Run {
   bool step() {
     std::vector<size_t> running;
     for (size_t i = 0; i < writers_.size(); ++i) {
-      if (request_.cancelled != nullptr && *request_.cancelled && !writers_[i].finished()) writers_[i].cancel();
+      if (request_.cancelled != nullptr && *request_.cancelled && !writers_[i].finished())
+        writers_[i].cancel();
       if (!writers_[i].finished()) running.push_back(i);
     }
     if (running.empty()) return false;
@@ -178,7 +184,8 @@ class Run {
     decoder_.forward(spans);
     const uint32_t rows = guided ? 2 : 1;
     for (uint32_t r = 0; r < running.size(); ++r)
-      push(running[r], decoder_.scores(r * rows), guided ? decoder_.scores(r * rows + 1) : std::span<float>());
+      push(running[r], decoder_.scores(r * rows),
+           guided ? decoder_.scores(r * rows + 1) : std::span<float>());
     return true;
   }
 
@@ -252,7 +259,8 @@ class Run {
 RequestSize request_size(const GenerateRequest& request) {
   const generation::Params& params = request.params;
   const uint64_t halves = is_guided(params) ? 2 : 1;
-  const uint64_t sequences = halves * static_cast<uint64_t>(std::max(params.num_beams, params.num_return_sequences));
+  const uint64_t sequences =
+      halves * static_cast<uint64_t>(std::max(params.num_beams, params.num_return_sequences));
   const uint64_t drafted = static_cast<uint64_t>(params.prompt_lookup_num_tokens.value_or(0));
   return {request.prompt_ids.size() + static_cast<uint64_t>(params.max_new_tokens), sequences,
           static_cast<uint32_t>(std::max(sequences, drafted + 1))};
@@ -269,7 +277,8 @@ void validate_request(const GenerateRequest& request, const arch::Spec& spec) {
           .want(fmt::format("0 to {}", spec.vocab_size - 1));
   generation::validate(request.params, request.prompt_ids.size(), spec.vocab_size);
   if (request.params.num_beams > 1 && is_guided(request.params))
-    throw Error(ErrorKind::unsupported, "guidance-with-beams", "guidance_scale and beam search do not go together")
+    throw Error(ErrorKind::unsupported, "guidance-with-beams",
+                "guidance_scale and beam search do not go together")
         .at("guidance_scale")
         .saw(fmt::format("num_beams {}", request.params.num_beams))
         .want("num_beams 1, or guidance_scale 1.0");

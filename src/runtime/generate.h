@@ -1,4 +1,5 @@
-// One request from prompt ids to output ids: prefill, then a token at a time (or beams), streaming as it goes.
+// One request from prompt ids to output ids: prefill, then a token at a time (or beams), streaming as it
+// goes.
 #pragma once
 
 #include <atomic>
@@ -14,12 +15,13 @@
 
 namespace rhapsode::runtime {
 
-using generation::FinishReason;
 using generation::finish_reason_name;
+using generation::FinishReason;
 
 using TopEntries = std::vector<std::pair<uint32_t, float>>;
 
-// `run --trace N`: raw logits before any processor, and what the sampler draws from; best first, ties lowest id first.
+// `run --trace N`: raw logits before any processor, and what the sampler draws from; best first, ties lowest
+// id first.
 struct TraceStep {
   uint32_t id;
   TopEntries top;
@@ -30,15 +32,18 @@ struct GenerateRequest {
   std::vector<uint32_t> prompt_ids;
   generation::Params params;
   uint32_t trace = 0;  // entries a step, 0 = none
-  std::function<void(const std::string& text)> on_text;  // final pieces of text, in order; not called with beams
-  const std::atomic<bool>* cancelled = nullptr;          // looked at once a token
-  bool keep_sequence = false;  // chat: leave prompt and answer in the cache; the next request reuses what it shares
+  std::function<void(const std::string& text)>
+      on_text;                                   // final pieces of text, in order; not called with beams
+  const std::atomic<bool>* cancelled = nullptr;  // looked at once a token
+  bool keep_sequence =
+      false;  // chat: leave prompt and answer in the cache; the next request reuses what it shares
 };
 
 struct GeneratedSequence {
-  std::vector<uint32_t> ids;          // without the prompt, with its eos
-  std::optional<std::string> text;    // without special tokens, cut before a stop string; nullopt without a tokenizer
-  std::optional<double> score;        // of beams: normalised log-probability
+  std::vector<uint32_t> ids;  // without the prompt, with its eos
+  std::optional<std::string>
+      text;  // without special tokens, cut before a stop string; nullopt without a tokenizer
+  std::optional<double> score;  // of beams: normalised log-probability
 };
 
 struct GenerateResult {
@@ -51,7 +56,8 @@ struct GenerateResult {
   uint64_t completion_tokens = 0;  // of the first sequence
 };
 
-// What a request needs of the plan: prompt and answer, sequences that run at the same time, rows of logits in one pass.
+// What a request needs of the plan: prompt and answer, sequences that run at the same time, rows of logits in
+// one pass.
 struct RequestSize {
   uint64_t context_tokens;
   uint64_t sequences;
@@ -59,12 +65,14 @@ struct RequestSize {
 };
 RequestSize request_size(const GenerateRequest& request);
 
-// Throws usage errors for ids outside the vocabulary and an empty prompt; config errors for parameters out of range.
+// Throws usage errors for ids outside the vocabulary and an empty prompt; config errors for parameters out of
+// range.
 void validate_request(const GenerateRequest& request, const arch::Spec& spec);
 GenerateResult generate(Session& session, const GenerateRequest& request);
 
-// Prompt ids of a text: through the chat template (as one user message, after the entry's system prompt) where the
-// checkpoint has one and `raw` is false, else the text as it is with the post-processor's special tokens.
+// Prompt ids of a text: through the chat template (as one user message, after the entry's system prompt)
+// where the checkpoint has one and `raw` is false, else the text as it is with the post-processor's special
+// tokens.
 std::vector<uint32_t> prompt_ids(const Assembly& assembly, const std::string& text, bool raw);
 std::vector<uint32_t> messages_ids(const Assembly& assembly, const OrderedJson& messages);
 

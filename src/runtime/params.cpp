@@ -16,7 +16,9 @@ class CheckpointDefaults {
  public:
   CheckpointDefaults(const Json& json, std::string file) : json_(json), file_(std::move(file)) {}
 
-  bool has(const char* key) const { return json_.is_object() && json_.contains(key) && !json_.at(key).is_null(); }
+  bool has(const char* key) const {
+    return json_.is_object() && json_.contains(key) && !json_.at(key).is_null();
+  }
 
   void number(const char* key, double low, double high, double& out) const {
     if (!has(key)) return;
@@ -57,14 +59,18 @@ class CheckpointDefaults {
   void early_stopping(generation::EarlyStopping& out) const {
     if (!has("early_stopping")) return;
     const Json& value = json_.at("early_stopping");
-    if (value.is_boolean()) out = value.get<bool>() ? generation::EarlyStopping::yes : generation::EarlyStopping::no;
-    else if (value == "never") out = generation::EarlyStopping::never;
-    else fail("early_stopping", "true, false or \"never\"");
+    if (value.is_boolean())
+      out = value.get<bool>() ? generation::EarlyStopping::yes : generation::EarlyStopping::no;
+    else if (value == "never")
+      out = generation::EarlyStopping::never;
+    else
+      fail("early_stopping", "true, false or \"never\"");
   }
 
  private:
   [[noreturn]] void fail(const char* key, const std::string& expected) const {
-    throw Error(ErrorKind::integrity, "bad-generation-config", fmt::format("'{}' has a value out of range", key))
+    throw Error(ErrorKind::integrity, "bad-generation-config",
+                fmt::format("'{}' has a value out of range", key))
         .in(file_)
         .at(std::string("/") + key)
         .saw(json_.at(key).dump(-1, ' ', true, Json::error_handler_t::replace))
@@ -174,7 +180,8 @@ std::vector<int64_t> eos_ids(const Assembly& assembly, const CheckpointDefaults&
   return ids;
 }
 
-// Decision 4: beams imply do_sample = false unless the user asked for both; decision 6: temperature 0 is greedy.
+// Decision 4: beams imply do_sample = false unless the user asked for both; decision 6: temperature 0 is
+// greedy.
 void settle_modes(const config::Generation& yaml, Params& params) {
   if (yaml.num_beams && params.num_beams > 1 && !yaml.do_sample) params.do_sample = false;
   if (params.temperature == 0.0) {
@@ -189,7 +196,8 @@ Params resolve_params(const Assembly& assembly) {
   const config::ModelEntry& entry = assembly.entry();
   Params params;
   if (!entry.defaults || entry.defaults->value == "guide") apply_guide(params);
-  const CheckpointDefaults file(assembly.facts.generation_config, assembly.directory + "/generation_config.json");
+  const CheckpointDefaults file(assembly.facts.generation_config,
+                                assembly.directory + "/generation_config.json");
   apply_checkpoint(file, params);
   apply_yaml(entry.generation, params);
   settle_modes(entry.generation, params);

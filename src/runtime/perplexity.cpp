@@ -23,7 +23,8 @@ double score_window(Session& session, std::span<const uint32_t> window, uint64_t
   double nll = 0;
   for (uint64_t done = 0; done + 1 < window.size();) {
     const uint64_t count = std::min(step, window.size() - 1 - done);
-    const model::Span span{&sequence, window.subspan(done, count), static_cast<uint32_t>(count), window.size()};
+    const model::Span span{&sequence, window.subspan(done, count), static_cast<uint32_t>(count),
+                           window.size()};
     decoder.forward({&span, 1});
     for (uint64_t i = 0; i < count; ++i) {
       const uint64_t target = done + i + 1;

@@ -1,5 +1,5 @@
-// Perplexity of a token sequence in windows: each window is a fresh context; tokens already scored by the previous window
-// (stride < window) only serve as context, as in transformers' documentation of perplexity.
+// Perplexity of a token sequence in windows: each window is a fresh context; tokens already scored by the
+// previous window (stride < window) only serve as context, as in transformers' documentation of perplexity.
 #pragma once
 
 #include <cstdint>

@@ -13,8 +13,10 @@ namespace rhapsode::runtime {
 
 class Session {
  public:
-  // Loads the weights that `plan` promises. Throws does_not_fit where the plan does not fit. The assembly must outlive it.
-  Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequences, const model::LoadProgress& progress);
+  // Loads the weights that `plan` promises. Throws does_not_fit where the plan does not fit. The assembly
+  // must outlive it.
+  Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequences,
+          const model::LoadProgress& progress);
 
   model::Decoder& decoder() { return *decoder_; }
   model::KvCache& cache() { return *cache_; }

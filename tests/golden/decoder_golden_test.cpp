@@ -1,4 +1,5 @@
-// Every tiny checkpoint against what transformers computed with it: logits at every position, hidden states, greedy ids.
+// Every tiny checkpoint against what transformers computed with it: logits at every position, hidden states,
+// greedy ids.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -51,7 +52,8 @@ TEST_P(DecoderGolden, HiddenStatesOfEveryLayer) {
     model.decoder.observe([&](uint64_t layer, const float* found, uint64_t stride, uint32_t) {
       ++layers_seen;
       for (size_t i = 0; i < positions.size(); ++i)
-        EXPECT_LE(relative_error(found + positions[i] * stride, &expected[(layer * positions.size() + i) * hidden], hidden),
+        EXPECT_LE(relative_error(found + positions[i] * stride,
+                                 &expected[(layer * positions.size() + i) * hidden], hidden),
                   kHiddenTolerance)
             << prompt << " layer " << layer << " position " << positions[i];
     });
@@ -69,8 +71,8 @@ TEST_P(DecoderGolden, GreedyIds) {
         << prompt;
 }
 
-// 16-bit: transformers rounds scores and probabilities of eager attention to the dtype, we keep them in fp32, so
-// logits agree within a few roundings, and greedy ids wherever the margin exceeds that noise.
+// 16-bit: transformers rounds scores and probabilities of eager attention to the dtype, we keep them in fp32,
+// so logits agree within a few roundings, and greedy ids wherever the margin exceeds that noise.
 struct SixteenBit {
   Dtype dtype;
   const char* name;
@@ -85,12 +87,17 @@ void compare_sixteen_bit(const std::string& fixture, const SixteenBit& type) {
     const auto ids = record.at("ids").get<std::vector<uint32_t>>();
     const std::vector<float> found = model.logits(ids);
     const std::vector<float>& expected = golden.tensors.at(prompt + "." + type.name + ".last_logits");
-    EXPECT_LE(relative_error(&found[(ids.size() - 1) * vocab], expected.data(), vocab), type.tolerance) << prompt;
+    EXPECT_LE(relative_error(&found[(ids.size() - 1) * vocab], expected.data(), vocab), type.tolerance)
+        << prompt;
   }
 }
 
-TEST_P(DecoderGolden, Bfloat16Logits) { compare_sixteen_bit(GetParam(), {Dtype::bf16, "bfloat16", 0.05}); }
-TEST_P(DecoderGolden, Float16Logits) { compare_sixteen_bit(GetParam(), {Dtype::f16, "float16", 0.01}); }
+TEST_P(DecoderGolden, Bfloat16Logits) {
+  compare_sixteen_bit(GetParam(), {Dtype::bf16, "bfloat16", 0.05});
+}
+TEST_P(DecoderGolden, Float16Logits) {
+  compare_sixteen_bit(GetParam(), {Dtype::f16, "float16", 0.01});
+}
 
 std::string test_name(const testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;

@@ -40,7 +40,8 @@ std::vector<float> LoadedModel::logits(const std::vector<uint32_t>& ids) {
   std::vector<float> out;
   for (size_t done = 0; done < ids.size();) {
     const size_t count = std::min<size_t>(limits.chunk_tokens, ids.size() - done);
-    const model::Span span{&sequence, std::span(ids).subspan(done, count), static_cast<uint32_t>(count), ids.size()};
+    const model::Span span{&sequence, std::span(ids).subspan(done, count), static_cast<uint32_t>(count),
+                           ids.size()};
     decoder.forward({&span, 1});
     for (uint32_t row = 0; row < count; ++row) {
       const auto values = decoder.logits(row);
@@ -95,7 +96,8 @@ Golden open_golden(const std::string& fixture) {
   golden.json = read_json_file(golden_directory(fixture) + "/golden.json");
   const std::string file = golden_directory(fixture) + "/golden.safetensors";
   const std::string bytes = read_file(file);
-  for (const TensorInfo& tensor : parse_safetensors_header(std::as_bytes(std::span(bytes)), bytes.size(), file)) {
+  for (const TensorInfo& tensor :
+       parse_safetensors_header(std::as_bytes(std::span(bytes)), bytes.size(), file)) {
     std::vector<float>& values = golden.tensors[tensor.name];
     values.resize(tensor.length_bytes / sizeof(float));
     std::memcpy(values.data(), bytes.data() + tensor.offset_bytes, tensor.length_bytes);

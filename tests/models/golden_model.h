@@ -33,7 +33,8 @@ struct LoadedModel {
   std::vector<uint32_t> greedy(const std::vector<uint32_t>& ids, uint32_t tokens);
 };
 
-// Names of the fixture directories below tests/fixtures/golden whose config.json names a family that is registered.
+// Names of the fixture directories below tests/fixtures/golden whose config.json names a family that is
+// registered.
 std::vector<std::string> golden_fixtures();
 std::string golden_directory(const std::string& fixture);
 

@@ -53,12 +53,14 @@ TEST_P(Invariance, KernelSets) {
 TEST_P(Invariance, Batch) {
   LoadedModel model(golden_directory(GetParam()), Dtype::bf16, 2, 64, {}, 512);
   const uint64_t vocab = model.architecture.spec.vocab_size;
-  const std::vector<uint32_t> prompts[] = {some_ids(5, vocab, 1), some_ids(17, vocab, 2), some_ids(1, vocab, 3)};
+  const std::vector<uint32_t> prompts[] = {some_ids(5, vocab, 1), some_ids(17, vocab, 2),
+                                           some_ids(1, vocab, 3)};
   std::vector<std::vector<float>> alone;
   for (const auto& ids : prompts) alone.push_back(model.logits(ids));
   model::Sequence sequences[3];
   std::vector<model::Span> spans;
-  for (size_t i = 0; i < 3; ++i) spans.push_back({&sequences[i], prompts[i], static_cast<uint32_t>(prompts[i].size())});
+  for (size_t i = 0; i < 3; ++i)
+    spans.push_back({&sequences[i], prompts[i], static_cast<uint32_t>(prompts[i].size())});
   model.decoder.forward(spans);
   uint32_t row = 0;
   for (size_t i = 0; i < 3; ++i) {
@@ -74,7 +76,8 @@ TEST_P(Invariance, Batch) {
 
 TEST_P(Invariance, LongContextDecodesAsItPrefills) {
   LoadedModel model(golden_directory(GetParam()), Dtype::f32, 2, 256, {}, 1600);
-  if (model::depends_on_length(model.architecture.spec.rope_tables.front())) GTEST_SKIP() << "keys keep their step's base";
+  if (model::depends_on_length(model.architecture.spec.rope_tables.front()))
+    GTEST_SKIP() << "keys keep their step's base";
   const std::vector<uint32_t> ids = some_ids(1300, model.architecture.spec.vocab_size, 11);
   const std::vector<float> whole = model.logits(ids);
   model::Sequence sequence;
@@ -90,7 +93,8 @@ TEST_P(Invariance, LongContextDecodesAsItPrefills) {
 TEST_P(Invariance, ForkedSequencesDoNotDisturbEachOther) {
   LoadedModel model(golden_directory(GetParam()), Dtype::f32, 2, 64, {}, 512);
   const uint64_t vocab = model.architecture.spec.vocab_size;
-  const std::vector<uint32_t> prompt = some_ids(70, vocab, 5), tail_a = some_ids(9, vocab, 6), tail_b = some_ids(9, vocab, 8);
+  const std::vector<uint32_t> prompt = some_ids(70, vocab, 5), tail_a = some_ids(9, vocab, 6),
+                              tail_b = some_ids(9, vocab, 8);
   const auto continue_with = [&](model::Sequence& sequence, const std::vector<uint32_t>& tail) {
     const model::Span span{&sequence, tail, 1};
     model.decoder.forward({&span, 1});

@@ -1,5 +1,5 @@
-// Gemma 1, 2 and 3 (text): norms that multiply by 1 + w, scaled embeddings; from 2 on norms on the branches too, soft caps
-// (2) or query and key norms (3), and windows on some layers.
+// Gemma 1, 2 and 3 (text): norms that multiply by 1 + w, scaled embeddings; from 2 on norms on the branches
+// too, soft caps (2) or query and key norms (3), and windows on some layers.
 #include <cmath>
 
 #include "arch/families/families.h"

@@ -1,4 +1,5 @@
-// GPT-NeoX and Pythia: two norms, parallel residual, fused rows of q, k, v head by head, a quarter of each head rotates.
+// GPT-NeoX and Pythia: two norms, parallel residual, fused rows of q, k, v head by head, a quarter of each
+// head rotates.
 #include "arch/families/families.h"
 #include "arch/tensor_names.h"
 
@@ -11,14 +12,15 @@ Spec gpt_neox_spec(const ConfigJson& config) {
   spec.norm = NormKind::layernorm;
   spec.norm_bias = true;
   spec.norm_eps = static_cast<float>(config.number_or("layer_norm_eps", 0.0, 1.0, 1e-5));
-  spec.residual =
-      config.boolean_or("use_parallel_residual", true) ? ResidualKind::parallel_two : ResidualKind::sequential;
+  spec.residual = config.boolean_or("use_parallel_residual", true) ? ResidualKind::parallel_two
+                                                                   : ResidualKind::sequential;
   spec.ffn = FfnKind::fc;
   spec.activation = read_activation(config, "hidden_act");
   spec.qkv_bias = spec.o_bias = config.boolean_or("attention_bias", true);
   spec.mlp_bias = true;
   spec.tie_word_embeddings = config.boolean_or("tie_word_embeddings", false);
-  spec.rope_tables = {read_rope(config, spec.head_dim, config.number_or("rotary_emb_base", 1e-3, 1e12, 10000.0), 0.25)};
+  spec.rope_tables = {
+      read_rope(config, spec.head_dim, config.number_or("rotary_emb_base", 1e-3, 1e12, 10000.0), 0.25)};
   return spec;
 }
 
@@ -43,7 +45,8 @@ ModelTensors gpt_neox_tensors(const Spec& spec, const HasTensor& has_tensor) {
   names.embed_tensor = names.embed_module + ".weight";
   names.norm_module = "gpt_neox.final_layer_norm";
   names.final_norm = norm_source(spec, names.norm_module, spec.hidden_size);
-  const std::string head = has_tensor("lm_head.weight") && !has_tensor("embed_out.weight") ? "lm_head" : "embed_out";
+  const std::string head =
+      has_tensor("lm_head.weight") && !has_tensor("embed_out.weight") ? "lm_head" : "embed_out";
   names.lm_head = {spec.hidden_size, {linear_part(head, spec.vocab_size, false)}};
   names.ignored = {".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"};
   if (spec.tie_word_embeddings) {
@@ -57,7 +60,8 @@ ModelTensors gpt_neox_tensors(const Spec& spec, const HasTensor& has_tensor) {
     layer.input_norm = norm_source(spec, layer.module + ".input_layernorm", spec.hidden_size);
     layer.pre_ffn_norm = norm_source(spec, layer.module + ".post_attention_layernorm", spec.hidden_size);
     const std::string fused = attention + "query_key_value";
-    layer.qkv = {spec.hidden_size, {head_rows(fused, spec, 0), head_rows(fused, spec, 1), head_rows(fused, spec, 2)}};
+    layer.qkv = {spec.hidden_size,
+                 {head_rows(fused, spec, 0), head_rows(fused, spec, 1), head_rows(fused, spec, 2)}};
     layer.o = {spec.q_rows(), {linear_part(attention + "dense", spec.hidden_size, spec.o_bias)}};
     layer.up = {spec.hidden_size, {linear_part(mlp + "dense_h_to_4h", spec.intermediate_size, true)}};
     layer.down = {spec.intermediate_size, {linear_part(mlp + "dense_4h_to_h", spec.hidden_size, true)}};

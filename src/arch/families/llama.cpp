@@ -17,10 +17,13 @@ Spec llama_spec(const ConfigJson& config) {
   spec.tie_word_embeddings = config.boolean_or("tie_word_embeddings", false);
   spec.rope_tables = {read_rope(config, spec.head_dim, 10000.0)};
   if (config.count_or("pretraining_tp", 1024, 1) > 1)
-    spec.notes.push_back("pretraining_tp splits sums in the original code; the result differs by rounding only");
+    spec.notes.push_back(
+        "pretraining_tp splits sums in the original code; the result differs by rounding only");
   return spec;
 }
 
-ModelTensors llama_tensors(const Spec& spec, const HasTensor&) { return standard_tensors(spec, {}); }
+ModelTensors llama_tensors(const Spec& spec, const HasTensor&) {
+  return standard_tensors(spec, {});
+}
 
 }  // namespace rhapsode::arch

@@ -13,7 +13,8 @@ Spec smollm3_spec(const ConfigJson& config) {
     for (size_t i = 0; i < rotates.size(); ++i) spec.layers[i].rope_table = rotates[i] != 0 ? 0 : -1;
   } else {
     const uint64_t interval = config.count_or("no_rope_layer_interval", 1 << 16, 4);
-    for (size_t i = 0; i < spec.layers.size(); ++i) spec.layers[i].rope_table = (i + 1) % interval != 0 ? 0 : -1;
+    for (size_t i = 0; i < spec.layers.size(); ++i)
+      spec.layers[i].rope_table = (i + 1) % interval != 0 ? 0 : -1;
   }
   if (config.boolean_or("use_sliding_window", false) && config.has("sliding_window")) {
     std::vector<bool> sliding(spec.num_hidden_layers);
