@@ -174,7 +174,7 @@ ActivationKind read_activation(const ConfigJson& config, const char* key) {
                      "silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, relu2");
 }
 
-Spec read_common(const ConfigJson& config) {
+Spec read_shape(const ConfigJson& config) {
   Spec spec;
   spec.model_type = config.text("model_type");
   const std::vector<std::string> classes = config.texts("architectures");

@@ -52,6 +52,6 @@ RopeTable read_rope(const ConfigJson& config, uint64_t head_dim, double default_
                     double default_partial = 1.0, const std::string& section = {});
 // The dims, heads, vocabulary, token ids and dtype that every decoder has; layers are filled with full
 // attention.
-Spec read_common(const ConfigJson& config);
+Spec read_shape(const ConfigJson& config);
 
 }  // namespace rhapsode::arch

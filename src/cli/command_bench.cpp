@@ -17,7 +17,9 @@ struct BenchFlags {
   std::optional<std::string> prompt_tokens, new_tokens, rounds;
 };
 
-OrderedJson rate_json(const devices::Rate& rate) { return {{"best", rate.best}, {"median", rate.median}}; }
+OrderedJson rate_json(const devices::Rate& rate) {
+  return {{"best", rate.best}, {"median", rate.median}};
+}
 
 void print_bench_json(const runtime::BenchResult& r, const runtime::BenchOptions& options) {
   OrderedJson out;
@@ -37,7 +39,8 @@ void print_bench_json(const runtime::BenchResult& r, const runtime::BenchOptions
   out["weight_bytes_per_token"] = r.weight_bytes_per_token;
   out["plan_bytes"] = r.plan_bytes;
   out["peak_rss_bytes"] = r.peak_rss_bytes;
-  out["roofline"] = {{"read_gb_per_s", rate_json(r.roofline.best_read())}, {"fma_gflops", rate_json(r.roofline.fma)}};
+  out["roofline"] = {{"read_gb_per_s", rate_json(r.roofline.best_read())},
+                     {"fma_gflops", rate_json(r.roofline.fma)}};
   print_json(out);
 }
 
@@ -50,10 +53,12 @@ std::string share_bar(double share) {
 
 void print_bench(const runtime::BenchResult& r, const runtime::BenchOptions& options) {
   print(fmt::format("{}, {} threads, {} kernels\n\n", r.cpu, r.threads, r.isa));
-  print(fmt::format("decode  {} {:5.1f} %  {:7.1f} tokens/s  {:6.1f} of {:.1f} GB/s\n", share_bar(r.decode_share),
-                    100 * r.decode_share, r.decode_tokens_per_s, r.decode_gb_per_s, r.roofline.best_read().median));
-  print(fmt::format("prompt  {} {:5.1f} %  {:7.1f} tokens/s  {:6.1f} of {:.1f} GFLOP/s\n", share_bar(r.prompt_share),
-                    100 * r.prompt_share, r.prompt_tokens_per_s, r.prompt_gflops, r.roofline.fma.median));
+  print(fmt::format("decode  {} {:5.1f} %  {:7.1f} tokens/s  {:6.1f} of {:.1f} GB/s\n",
+                    share_bar(r.decode_share), 100 * r.decode_share, r.decode_tokens_per_s, r.decode_gb_per_s,
+                    r.roofline.best_read().median));
+  print(fmt::format("prompt  {} {:5.1f} %  {:7.1f} tokens/s  {:6.1f} of {:.1f} GFLOP/s\n",
+                    share_bar(r.prompt_share), 100 * r.prompt_share, r.prompt_tokens_per_s, r.prompt_gflops,
+                    r.roofline.fma.median));
   print(fmt::format("\nfirst token of {} prompt tokens {:.0f} ms, load {:.0f} ms\n", options.prompt_tokens,
                     r.first_token_ms, r.load_ms));
   print(fmt::format("planned {:.1f} MB, peak {:.1f} MB\n", static_cast<double>(r.plan_bytes) / 1e6,
@@ -63,7 +68,8 @@ void print_bench(const runtime::BenchResult& r, const runtime::BenchOptions& opt
 int bench(const Globals& globals, const BenchFlags& flags) {
   const CancelScope scope;
   runtime::BenchOptions options;
-  if (flags.prompt_tokens) options.prompt_tokens = read_integer("--prompt-tokens", *flags.prompt_tokens, 1, 1 << 20);
+  if (flags.prompt_tokens)
+    options.prompt_tokens = read_integer("--prompt-tokens", *flags.prompt_tokens, 1, 1 << 20);
   if (flags.new_tokens) options.new_tokens = read_integer("--new-tokens", *flags.new_tokens, 1, 1 << 20);
   if (flags.rounds) options.rounds = static_cast<uint32_t>(read_integer("--rounds", *flags.rounds, 1, 1000));
   const runtime::Assembly assembly = open_model(globals, "bench", TextNeed::none);
@@ -72,8 +78,10 @@ int bench(const Globals& globals, const BenchFlags& flags) {
   const runtime::BenchResult result = runtime::bench(session, options, [&](const std::string& what) {
     if (!globals.quiet) say(what + "\n");
   });
-  if (globals.json) print_bench_json(result, options);
-  else print_bench(result, options);
+  if (globals.json)
+    print_bench_json(result, options);
+  else
+    print_bench(result, options);
   return 0;
 }
 

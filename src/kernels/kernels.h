@@ -1,10 +1,13 @@
 // The one table of kernels: plain functions on raw spans, no allocation, no exceptions, no model words.
 //
-// Order of summation. Every sum is written in one order that depends on the shape alone, and every kernel set follows
-// it, so results are equal bit for bit across reference, AVX2 and AVX-512, across batch sizes and thread counts:
+// Order of summation. Every sum is written in one order that depends on the shape alone, and every kernel set
+// follows it, so results are equal bit for bit across reference, AVX2 and AVX-512, across batch sizes and
+// thread counts:
 //   * matrix products: one chain of fp32 fused multiply-adds per output element, k ascending;
-//   * attention scores: one fma chain over d ascending; attention values: one fma chain over tokens ascending;
-//   * row reductions (norms, softmax sums): 16 partial sums, element i goes to partial i % 16 (by fma where a product
+//   * attention scores: one fma chain over d ascending; attention values: one fma chain over tokens
+//   ascending;
+//   * row reductions (norms, softmax sums): 16 partial sums, element i goes to partial i % 16 (by fma where a
+//   product
 //     is summed), then partials are added pairwise: j with j+8, then j+4, j+2, j+1.
 // exp, tanh, erf and the activations are the same polynomials (same fma sequence) in every set.
 // Lengths need not be multiples of anything; buffers need no alignment and no padding unless said.
@@ -30,20 +33,21 @@ constexpr uint32_t kBlockTokens = 64;
 
 // One kv head's block of keys and values and the query rows that look at it.
 struct AttendBlock {
-  const void* k;        // [head_dim][kBlockTokens] of kv_dtype
-  const void* v;        // [kBlockTokens][head_dim] of kv_dtype
-  Dtype kv_dtype;       // f32, f16 or bf16
+  const void* k;   // [head_dim][kBlockTokens] of kv_dtype
+  const void* v;   // [kBlockTokens][head_dim] of kv_dtype
+  Dtype kv_dtype;  // f32, f16 or bf16
   uint32_t head_dim;
-  uint32_t queries;     // rows of q
-  const float* q;       // [queries][q_stride], the scale is not yet applied
+  uint32_t queries;  // rows of q
+  const float* q;    // [queries][q_stride], the scale is not yet applied
   uint64_t q_stride;
-  float scale;          // score = dot(q, k) * scale
-  float softcap;        // 0 = off, else score = softcap * tanh(score / softcap)
+  float scale;            // score = dot(q, k) * scale
+  float softcap;          // 0 = off, else score = softcap * tanh(score / softcap)
   const uint32_t* begin;  // [queries] visible tokens of this block: begin <= j < end; may be empty
   const uint32_t* end;    // [queries]
   // Running softmax state, updated in place: m the maximum so far (-inf at first), l the sum (0 at first),
-  // o [queries][head_dim] (0 at first). With m' = max(m, scores): l = l * exp(m - m') + sum of exp(score - m');
-  // o = o * exp(m - m'), then continues by fma over the visible tokens. A row that sees no token is left untouched.
+  // o [queries][head_dim] (0 at first). With m' = max(m, scores): l = l * exp(m - m') + sum of exp(score -
+  // m'); o = o * exp(m - m'), then continues by fma over the visible tokens. A row that sees no token is left
+  // untouched.
   float* m;
   float* l;
   float* o;
@@ -53,18 +57,20 @@ struct AttendBlock {
 struct Kernels {
   std::string_view name;  // "reference", "avx2", "avx512"
 
-  // y[r] = sum_k w[r][k] * x[k] for the 32 rows of one or two panels (panel_b and y_b may be null together: two distant
-  // streams keep more memory requests in flight). cols is the padded (even) count; x has cols values, padding zero.
-  using Gemv = void (*)(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a, float* y_b);
+  // y[r] = sum_k w[r][k] * x[k] for the 32 rows of one or two panels (panel_b and y_b may be null together:
+  // two distant streams keep more memory requests in flight). cols is the padded (even) count; x has cols
+  // values, padding zero.
+  using Gemv = void (*)(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
+                        float* y_b);
   Gemv gemv[kFormatCount];
 
   // Panel columns [k_begin, k_begin + k_count) as float [k][32]. k_begin is even.
   using Expand = void (*)(const void* panel, uint64_t k_begin, uint64_t k_count, float* out);
   Expand expand[kFormatCount];
 
-  // c[t][r] (+)= sum_k a[k][t] * b[k][r] for `tokens` <= gemm_tokens rows of a; b is [k_count][32] from expand,
-  // a is [k_count][gemm_tokens] (columns beyond `tokens` may hold anything finite). first: start from zero,
-  // else continue the chain that c holds. Each row of c that is used holds 32 values.
+  // c[t][r] (+)= sum_k a[k][t] * b[k][r] for `tokens` <= gemm_tokens rows of a; b is [k_count][32] from
+  // expand, a is [k_count][gemm_tokens] (columns beyond `tokens` may hold anything finite). first: start from
+  // zero, else continue the chain that c holds. Each row of c that is used holds 32 values.
   using GemmTile = void (*)(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c,
                             uint64_t c_stride, bool first);
   GemmTile gemm_tile;
@@ -72,17 +78,19 @@ struct Kernels {
 
   // Rows of length n; D is f32, f16 or bf16: results are rounded to D (kept as float).
   void (*round_row)(Dtype D, float* x, uint64_t n);
-  void (*add)(Dtype D, float* x, const float* y, uint64_t n);         // x = R(x + y)
-  void (*add_bias)(float* x, const float* bias, uint64_t n);          // x = x + bias, not rounded
-  void (*scale)(Dtype D, float* x, float factor, uint64_t n);         // x = R(x * factor)
+  void (*add)(Dtype D, float* x, const float* y, uint64_t n);  // x = R(x + y)
+  void (*add_bias)(float* x, const float* bias, uint64_t n);   // x = x + bias, not rounded
+  void (*scale)(Dtype D, float* x, float factor, uint64_t n);  // x = R(x * factor)
   // y = R(w * R(x * rsqrt(mean(x^2) + eps))); 1/sqrt in fp32 by division. out may be x.
   void (*rms_norm_l)(Dtype D, const float* x, const float* w, uint64_t n, float eps, float* out);
   // y = R(x * rsqrt(mean(x^2) + eps) * (1 + w))
   void (*rms_norm_g)(Dtype D, const float* x, const float* w, uint64_t n, float eps, float* out);
   // y = R((x - mean) * (1 / sqrt(var + eps)) * w + b), biased variance; b may be null. out may be x.
-  void (*layer_norm)(Dtype D, const float* x, const float* w, const float* b, uint64_t n, float eps, float* out);
+  void (*layer_norm)(Dtype D, const float* x, const float* w, const float* b, uint64_t n, float eps,
+                     float* out);
   // Half-split rotation of the first `rotary` values of one head in place: pairs (i, i + rotary/2);
-  // x1' = R(R(x1*cos_i) + R(-x2*sin_i)), x2' = R(R(x2*cos_i) + R(x1*sin_i)). cos, sin: [rotary/2], rounded to D already.
+  // x1' = R(R(x1*cos_i) + R(-x2*sin_i)), x2' = R(R(x2*cos_i) + R(x1*sin_i)). cos, sin: [rotary/2], rounded to
+  // D already.
   void (*rope)(Dtype D, float* x, const float* cos, const float* sin, uint32_t rotary);
   // x = R(act(x)); gelu_new rounds each of its steps to D, as transformers' unfused Python does.
   void (*activate)(Activation act, Dtype D, float* x, uint64_t n);
@@ -90,21 +98,24 @@ struct Kernels {
   void (*activate_mul)(Activation act, Dtype D, float* gate, const float* up, uint64_t n);
   // x = R(R(tanh(R(x / cap))) * cap)
   void (*softcap)(Dtype D, float* x, float cap, uint64_t n);
-  // Packs `tokens` <= gemm_tokens rows of x [tokens][x_stride], columns [k_begin, k_begin+k_count), to a[k][gemm_tokens].
-  void (*pack_tokens)(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count, float* a);
+  // Packs `tokens` <= gemm_tokens rows of x [tokens][x_stride], columns [k_begin, k_begin+k_count), to
+  // a[k][gemm_tokens].
+  void (*pack_tokens)(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
+                      float* a);
   // Conversions that are exact where x already holds D values.
   void (*store)(Dtype D, const float* x, uint64_t n, void* out);
   void (*load)(Dtype D, const void* in, uint64_t n, float* out);
 
   void (*attend_block)(const AttendBlock& block);
-  // Merges the state (m2, l2, o2) of a later chunk into (m, l, o): rows of head_dim. m2 = -inf (nothing seen) is no-op.
+  // Merges the state (m2, l2, o2) of a later chunk into (m, l, o): rows of head_dim. m2 = -inf (nothing seen)
+  // is no-op.
   void (*attend_merge)(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2);
   // out = R(o / l)
   void (*attend_finish)(Dtype D, uint32_t head_dim, float l, const float* o, float* out);
 
   // Probes of what the machine can do with this set's instructions; no kernel is judged by itself.
-  // Reads `bytes` (a multiple of 512) from each of one or two far streams (b may be null) and does nothing else with
-  // them; the result depends on every byte.
+  // Reads `bytes` (a multiple of 512) from each of one or two far streams (b may be null) and does nothing
+  // else with them; the result depends on every byte.
   uint32_t (*probe_read)(const void* a, const void* b, uint64_t bytes);
   // `rounds` of independent fused multiply-adds in registers; returns the floating-point operations done.
   uint64_t (*probe_fma)(uint64_t rounds);
@@ -118,8 +129,8 @@ struct KernelSet {
 };
 std::span<const KernelSet> kernel_sets();
 
-// The best supported set, or the named one. Throws Error(usage, "unknown-isa") for a name that is not built and
-// Error(unsupported, "isa-not-available") for one that this CPU cannot run.
+// The best supported set, or the named one. Throws Error(usage, "unknown-isa") for a name that is not built
+// and Error(unsupported, "isa-not-available") for one that this CPU cannot run.
 const Kernels& select_kernels(std::string_view name = {});
 
 }  // namespace rhapsode::kernels

@@ -20,11 +20,11 @@ TEST(Dtype, EveryHalfSurvivesTheRoundTrip) {
 }
 
 TEST(Dtype, HalvesRoundToNearestEven) {
-  EXPECT_EQ(float_to_f16(1.0f + 0x1p-11f), 0x3c00);            // a tie: to even, down
-  EXPECT_EQ(float_to_f16(1.0f + 3 * 0x1p-11f), 0x3c02);        // a tie: to even, up
+  EXPECT_EQ(float_to_f16(1.0f + 0x1p-11f), 0x3c00);      // a tie: to even, down
+  EXPECT_EQ(float_to_f16(1.0f + 3 * 0x1p-11f), 0x3c02);  // a tie: to even, up
   EXPECT_EQ(float_to_f16(65519.0f), 0x7bff);
   EXPECT_EQ(float_to_f16(65520.0f), 0x7c00);
-  EXPECT_EQ(float_to_f16(0x1p-25f), 0);                         // half of the smallest subnormal: to even
+  EXPECT_EQ(float_to_f16(0x1p-25f), 0);  // half of the smallest subnormal: to even
   EXPECT_EQ(float_to_f16(-0x1.8p-25f), 0x8001);
 }
 

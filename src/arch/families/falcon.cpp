@@ -6,7 +6,7 @@
 namespace rhapsode::arch {
 
 Spec falcon_spec(const ConfigJson& config) {
-  Spec spec = read_common(config);
+  Spec spec = read_shape(config);
   if (config.boolean_or("alibi", false)) config.unsupported("alibi", "true", "false");
   const bool grouped = config.boolean_or("new_decoder_architecture", false);
   const bool multi_query = config.boolean_or("multi_query", true);

@@ -12,7 +12,7 @@ namespace {
 constexpr double kHuge = 1e9;
 
 Spec gemma_base(const ConfigJson& config) {
-  Spec spec = read_common(config);
+  Spec spec = read_shape(config);
   if (!config.has("head_dim")) spec.head_dim = 256;
   spec.intermediate_size = config.count("intermediate_size", 1 << 22);
   spec.norm = NormKind::rms_g;

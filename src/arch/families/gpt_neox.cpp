@@ -6,7 +6,7 @@
 namespace rhapsode::arch {
 
 Spec gpt_neox_spec(const ConfigJson& config) {
-  Spec spec = read_common(config);
+  Spec spec = read_shape(config);
   spec.num_key_value_heads = spec.num_attention_heads;
   spec.intermediate_size = config.count("intermediate_size", 1 << 22);
   spec.norm = NormKind::layernorm;

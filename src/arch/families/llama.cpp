@@ -5,7 +5,7 @@
 namespace rhapsode::arch {
 
 Spec llama_spec(const ConfigJson& config) {
-  Spec spec = read_common(config);
+  Spec spec = read_shape(config);
   spec.intermediate_size = config.count("intermediate_size", 1 << 22);
   spec.norm = NormKind::rms_l;
   spec.norm_eps = static_cast<float>(config.number_or("rms_norm_eps", 0.0, 1.0, 1e-6));

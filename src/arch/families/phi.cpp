@@ -5,7 +5,7 @@
 namespace rhapsode::arch {
 
 Spec phi_spec(const ConfigJson& config) {
-  Spec spec = read_common(config);
+  Spec spec = read_shape(config);
   if (config.boolean_or("qk_layernorm", false)) config.unsupported("qk_layernorm", "true", "false");
   spec.intermediate_size = config.count("intermediate_size", 1 << 22);
   spec.norm = NormKind::layernorm;
