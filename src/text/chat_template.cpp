@@ -1,5 +1,5 @@
-// Finds a checkpoint's chat template and hands messages to the crate. Which file wins is decided here; what a template may do
-// is decided in the crate.
+// Finds a checkpoint's chat template and hands messages to the crate. Which file wins is decided here; what a
+// template may do is decided in the crate.
 #include "text/chat_template.h"
 
 #include <filesystem>
@@ -20,7 +20,8 @@ struct Found {
 };
 
 Error bad_entry(const std::string& file, const Json& value) {
-  return Error(ErrorKind::integrity, "bad-template", "chat_template is neither a string nor a list of named templates")
+  return Error(ErrorKind::integrity, "bad-template",
+               "chat_template is neither a string nor a list of named templates")
       .in(file)
       .at("/chat_template")
       .saw(value.dump().substr(0, 200))
@@ -31,7 +32,8 @@ Error bad_entry(const std::string& file, const Json& value) {
 std::optional<Found> from_json(const std::string& file) {
   if (!std::filesystem::exists(file)) return std::nullopt;
   const Json json = read_json_file(file, ErrorKind::integrity);
-  if (!json.is_object() || !json.contains("chat_template") || json["chat_template"].is_null()) return std::nullopt;
+  if (!json.is_object() || !json.contains("chat_template") || json["chat_template"].is_null())
+    return std::nullopt;
   const Json& value = json["chat_template"];
   if (value.is_string()) return Found{value.get<std::string>(), "", file};
   if (!value.is_array()) throw bad_entry(file, value);
@@ -79,7 +81,8 @@ std::optional<ChatTemplate> ChatTemplate::load(const std::string& directory, con
   return result;
 }
 
-ChatTemplate ChatTemplate::from_source(std::string source, const std::string& file, const Tokenizer& tokenizer) {
+ChatTemplate ChatTemplate::from_source(std::string source, const std::string& file,
+                                       const Tokenizer& tokenizer) {
   check(source, file);
   ChatTemplate result;
   result.source_ = std::move(source);
@@ -123,8 +126,8 @@ std::vector<uint32_t> ChatTemplate::encode(const OrderedJson& messages, const Re
   OwnedBytes text;
   OwnedBytes packed;
   OwnedBytes error;
-  if (rh_chat_encode(tokenizer_->impl_->handle, as_text(source_for(options)), as_text(input), text.out(), packed.out(),
-                     error.out()) != 0)
+  if (rh_chat_encode(tokenizer_->impl_->handle, as_text(source_for(options)), as_text(input), text.out(),
+                     packed.out(), error.out()) != 0)
     throw_described(error.view(), file_);
   if (rendered != nullptr) *rendered = std::string(text.view());
   return unpack_encoding(packed.view()).ids;

@@ -1,4 +1,5 @@
-// Decides which text is final. Decodes a short window of ids again at each push, never the whole: O(n) in total.
+// Decides which text is final. Decodes a short window of ids again at each push, never the whole: O(n) in
+// total.
 #include "text/stream_decoder.h"
 
 #include <algorithm>
@@ -10,7 +11,8 @@ namespace rhapsode::text {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-// A window that could not shrink for so many pushes is cut where decoding both parts equals decoding the whole.
+// A window that could not shrink for so many pushes is cut where decoding both parts equals decoding the
+// whole.
 constexpr size_t kStuckPushes = 32;
 constexpr size_t kTailTokens = 8;
 
@@ -28,11 +30,13 @@ size_t held_length(const std::string& text, const std::vector<std::string>& stop
 
 }  // namespace
 
-StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::vector<std::string> stop_strings, bool skip_special)
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::vector<std::string> stop_strings,
+                             bool skip_special)
     : tokenizer_(&tokenizer), stop_strings_(std::move(stop_strings)), skip_special_(skip_special) {
   for (const std::string& stop : stop_strings_) {
     if (stop.empty())
-      throw Error(ErrorKind::usage, "empty-stop-string", "a stop string is empty").want("at least one character");
+      throw Error(ErrorKind::usage, "empty-stop-string", "a stop string is empty")
+          .want("at least one character");
   }
 }
 
@@ -48,7 +52,8 @@ std::string StreamDecoder::decode_window(size_t begin, size_t end) const {
 
 std::string StreamDecoder::push(uint32_t id) {
   if (stopped_) return {};
-  if (!tokenizer_->token_of(id)) tokenizer_->decode(std::span<const uint32_t>(&id, 1), false);  // throws: unknown id
+  if (!tokenizer_->token_of(id))
+    tokenizer_->decode(std::span<const uint32_t>(&id, 1), false);  // throws: unknown id
   if (skip_special_ && tokenizer_->is_special(id)) return {};
   window_.push_back(id);
   in_byte_run_ = is_byte(id);

@@ -1,6 +1,6 @@
-// Token ids in, text out: never half a character, never part of a stop string. The whole of what is emitted equals the
-// decoding of all ids at once (up to the stop string). A run of byte-fallback tokens is released when it ends: until then a
-// later byte may still turn all of it into replacement characters.
+// Token ids in, text out: never half a character, never part of a stop string. The whole of what is emitted
+// equals the decoding of all ids at once (up to the stop string). A run of byte-fallback tokens is released
+// when it ends: until then a later byte may still turn all of it into replacement characters.
 #pragma once
 
 #include <cstdint>
@@ -35,12 +35,13 @@ class StreamDecoder {
   const Tokenizer* tokenizer_;
   std::vector<std::string> stop_strings_;
   bool skip_special_;
-  // Ids that still matter: context (settled, kept because decoders treat a first token differently), then what follows.
+  // Ids that still matter: context (settled, kept because decoders treat a first token differently), then
+  // what follows.
   std::vector<uint32_t> window_;
-  size_t taken_bytes_ = 0;   // of the window's text, already passed on
-  size_t unsettled_ = 0;     // pushes since the window last shrank
+  size_t taken_bytes_ = 0;  // of the window's text, already passed on
+  size_t unsettled_ = 0;    // pushes since the window last shrank
   bool in_byte_run_ = false;
-  std::string held_;         // passed on by the decoder, kept back because a stop string may begin in it
+  std::string held_;  // passed on by the decoder, kept back because a stop string may begin in it
   std::string emitted_;
   std::string stop_string_;
   bool stopped_ = false;

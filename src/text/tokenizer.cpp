@@ -1,5 +1,6 @@
-// Reads the tokenizer's files of a directory and hands them to the crate. Decides which added tokens and flags hold where
-// tokenizer.json, tokenizer_config.json and special_tokens_map.json differ (as transformers does); splits no text itself.
+// Reads the tokenizer's files of a directory and hands them to the crate. Decides which added tokens and
+// flags hold where tokenizer.json, tokenizer_config.json and special_tokens_map.json differ (as transformers
+// does); splits no text itself.
 #include "text/tokenizer.h"
 
 #include <fmt/format.h>
@@ -33,7 +34,8 @@ std::optional<std::string> content_of(const Json& value, const std::string& file
   if (value.is_string()) return value.get<std::string>();
   if (value.is_object() && value.contains("content") && value["content"].is_string())
     return value["content"].get<std::string>();
-  throw Error(ErrorKind::integrity, "bad-tokenizer-config", "a token is neither a string nor an object with \"content\"")
+  throw Error(ErrorKind::integrity, "bad-tokenizer-config",
+              "a token is neither a string nor an object with \"content\"")
       .in(file)
       .at(path)
       .saw(value.dump().substr(0, 200));
@@ -83,7 +85,8 @@ void take_added(Settings& settings, const Json& decoder, const std::string& file
   std::map<uint64_t, Json> by_id;
   for (const auto& [key, value] : decoder.items()) {
     const std::string path = "/added_tokens_decoder/" + key;
-    const bool number = !key.empty() && key.size() <= 9 && key.find_first_not_of("0123456789") == std::string::npos;
+    const bool number =
+        !key.empty() && key.size() <= 9 && key.find_first_not_of("0123456789") == std::string::npos;
     const auto content = content_of(value, file, path);
     if (!number || !content || content->empty())
       throw Error(ErrorKind::integrity, "bad-tokenizer-config", "an added token has no id or no content")
@@ -96,13 +99,16 @@ void take_added(Settings& settings, const Json& decoder, const std::string& file
 }
 
 Json read_settings_file(const std::string& file) {
-  const Json json = read_json_file(file, ErrorKind::integrity, {.max_bytes = kMaxSettingsBytes, .max_depth = 64});
+  const Json json =
+      read_json_file(file, ErrorKind::integrity, {.max_bytes = kMaxSettingsBytes, .max_depth = 64});
   if (!json.is_object())
     throw Error(ErrorKind::integrity, "bad-tokenizer-config", "the file holds no object").in(file);
   return json;
 }
 
-bool flag(const Json& config, const char* key) { return config.value(key, Json()) == Json(true); }
+bool flag(const Json& config, const char* key) {
+  return config.value(key, Json()) == Json(true);
+}
 
 Settings read_settings(const std::string& directory) {
   Settings settings;
@@ -119,14 +125,7 @@ Settings read_settings(const std::string& directory) {
     take_named(settings, read_settings_file(map_file), map_file);
   }
   for (const auto& [name, content] : settings.named) settings.crate["special"].push_back(content);
-  settings.crate["post_process"] = config.contains("add_bos_token") || config.contains("add_eos_token");
-  settings.crate["add_bos"] = flag(config, "add_bos_token");
-  settings.crate["add_eos"] = flag(config, "add_eos_token");
   settings.crate["clean_up"] = flag(config, "clean_up_tokenization_spaces");
-  for (const char* name : {"bos", "eos"}) {
-    const auto token = settings.named.find(fmt::format("{}_token", name));
-    settings.crate[name] = token == settings.named.end() ? Json() : Json(token->second);
-  }
   return settings;
 }
 
@@ -176,7 +175,8 @@ Tokenizer Tokenizer::from_bytes(std::string_view tokenizer_json, const std::stri
 Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   OwnedBytes packed;
   OwnedBytes error;
-  if (rh_encode(impl_->handle, as_text(text), options.parse_special, options.add_special, packed.out(), error.out()) != 0)
+  if (rh_encode(impl_->handle, as_text(text), options.parse_special, options.add_special, packed.out(),
+                error.out()) != 0)
     throw_described(error.view(), impl_->file);
   return unpack_encoding(packed.view());
 }
@@ -189,7 +189,9 @@ std::string Tokenizer::decode(std::span<const uint32_t> ids, bool skip_special) 
   return std::string(text.view());
 }
 
-uint64_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
+uint64_t Tokenizer::vocab_size() const {
+  return impl_->vocab_size;
+}
 
 std::optional<uint32_t> Tokenizer::id_of(std::string_view token) const {
   uint32_t id = 0;
@@ -203,7 +205,9 @@ std::optional<std::string> Tokenizer::token_of(uint32_t id) const {
   return std::string(token.view());
 }
 
-bool Tokenizer::is_special(uint32_t id) const { return impl_->special_ids.contains(id); }
+bool Tokenizer::is_special(uint32_t id) const {
+  return impl_->special_ids.contains(id);
+}
 
 std::optional<std::string> Tokenizer::named_token(const std::string& name) const {
   const auto found = impl_->named.find(name);

@@ -14,7 +14,7 @@ namespace rhapsode::text {
 
 struct Encoding {
   std::vector<uint32_t> ids;
-  std::vector<std::string> tokens;                      // as the vocabulary spells them
+  std::vector<std::string> tokens;                     // as the vocabulary spells them
   std::vector<std::pair<uint64_t, uint64_t>> offsets;  // bytes of the text, [begin, end)
 };
 
@@ -34,14 +34,16 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
   Encoding encode(std::string_view text, const EncodeOptions& options) const;
-  // skip_special drops special tokens. Bytes that are no UTF-8 become U+FFFD, as in transformers. Unknown ids: usage.
+  // skip_special drops special tokens. Bytes that are no UTF-8 become U+FFFD, as in transformers. Unknown
+  // ids: usage.
   std::string decode(std::span<const uint32_t> ids, bool skip_special) const;
 
   uint64_t vocab_size() const;  // added tokens included
   std::optional<uint32_t> id_of(std::string_view token) const;
   std::optional<std::string> token_of(uint32_t id) const;
   bool is_special(uint32_t id) const;
-  // Named tokens of tokenizer_config.json / special_tokens_map.json ("bos_token", "eos_token", "pad_token", …).
+  // Named tokens of tokenizer_config.json / special_tokens_map.json ("bos_token", "eos_token", "pad_token",
+  // …).
   std::optional<std::string> named_token(const std::string& name) const;
   std::optional<uint32_t> named_token_id(const std::string& name) const;
 

@@ -1,4 +1,5 @@
-// Streaming: what is emitted is the decoding of all ids, in pieces that are never half a character or half a stop string.
+// Streaming: what is emitted is the decoding of all ids, in pieces that are never half a character or half a
+// stop string.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -52,7 +53,8 @@ TEST_P(Streaming, WholeEqualsDecodingAllAtOnce) {
 }
 
 TEST_P(Streaming, TextComesBack) {
-  for (const std::string text : {"Hello, world", "東京 🙂🙃 👩‍👩‍👧‍👦", "naïve\n\n  two  spaces", "x"}) {
+  for (const std::string text :
+       {"Hello, world", "東京 🙂🙃 👩‍👩‍👧‍👦", "naïve\n\n  two  spaces", "x"}) {
     StreamDecoder stream(tokenizer_, {});
     std::string all;
     const auto ids = tokenizer_.encode(text, {}).ids;
@@ -71,7 +73,9 @@ TEST_P(Streaming, StopsBeforeTheFirstCompleteStopString) {
     std::string all;
     for (uint32_t id : tokenizer_.encode(text, {}).ids) {
       const std::string piece = stream.push(id);
-      if (stream.stopped()) EXPECT_EQ(stream.stop_string(), stop);
+      if (stream.stopped()) {
+        EXPECT_EQ(stream.stop_string(), stop);
+      }
       all += piece;
     }
     all += stream.finish();
@@ -103,7 +107,8 @@ TEST_P(Streaming, HalfCharactersForeverCostNoMoreThanTheirNumber) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   const double small = work(4'000);
-  EXPECT_LT(work(16'000), 16 * small + 0.2);  // four times the ids; a quadratic decoder takes sixteen times as long
+  EXPECT_LT(work(16'000),
+            16 * small + 0.2);  // four times the ids; a quadratic decoder takes sixteen times as long
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, Streaming, testing::Values("byte_level", "metaspace", "prepend"));

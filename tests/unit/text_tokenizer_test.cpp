@@ -1,4 +1,5 @@
-// The tokenizer against what transformers did with the same directories (tools/golden/text_fixtures.py), and its refusals.
+// The tokenizer against what transformers did with the same directories (tools/golden/text_fixtures.py), and
+// its refusals.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -16,7 +17,8 @@ using Ids = std::vector<uint32_t>;
 class TokenizerGolden : public testing::TestWithParam<const char*> {
  protected:
   TokenizerGolden()
-      : tokenizer_(Tokenizer::load(kFixtures + GetParam())), golden_(read_json_file(kFixtures + GetParam() + "/golden.json")) {}
+      : tokenizer_(Tokenizer::load(kFixtures + GetParam())),
+        golden_(read_json_file(kFixtures + GetParam() + "/golden.json")) {}
   Tokenizer tokenizer_;
   Json golden_;
 };
@@ -28,7 +30,9 @@ TEST_P(TokenizerGolden, IdsEqualTransformers) {
     const std::string text = entry["text"];
     EXPECT_EQ(tokenizer_.encode(text, {.parse_special = true}).ids, entry["special"].get<Ids>()) << text;
     EXPECT_EQ(tokenizer_.encode(text, {}).ids, entry["plain"].get<Ids>()) << text;
-    EXPECT_EQ(tokenizer_.encode(text, {.parse_special = true, .add_special = true}).ids, entry["added"].get<Ids>()) << text;
+    EXPECT_EQ(tokenizer_.encode(text, {.parse_special = true, .add_special = true}).ids,
+              entry["added"].get<Ids>())
+        << text;
   }
 }
 
@@ -105,7 +109,8 @@ std::string integrity_of(const std::string& bytes) {
   try {
     Tokenizer::from_bytes(bytes, "broken.json");
   } catch (const Error& error) {
-    EXPECT_TRUE(error.kind == ErrorKind::integrity || error.kind == ErrorKind::unsupported) << error.to_text();
+    EXPECT_TRUE(error.kind == ErrorKind::integrity || error.kind == ErrorKind::unsupported)
+        << error.to_text();
     EXPECT_EQ(error.file, "broken.json");
     EXPECT_FALSE(error.message.empty());
     return error.to_text();
@@ -115,63 +120,143 @@ std::string integrity_of(const std::string& bytes) {
 
 TEST(TokenizerRefusal, TheMinimalOneIsGood) {
   EXPECT_EQ(integrity_of(minimal().dump()), "");
-  EXPECT_EQ(Tokenizer::from_bytes(minimal().dump(), "f").encode("ab a<s>", {.parse_special = true}).ids, (Ids{2, 0, 3}));
+  EXPECT_EQ(Tokenizer::from_bytes(minimal().dump(), "f").encode("ab a<s>", {.parse_special = true}).ids,
+            (Ids{2, 0, 3}));
 }
 
 TEST(TokenizerRefusal, EveryCutOfTheFile) {
   const std::string whole = minimal().dump();
-  for (size_t size = 0; size < whole.size(); ++size) EXPECT_NE(integrity_of(whole.substr(0, size)), "") << size;
+  for (size_t size = 0; size < whole.size(); ++size)
+    EXPECT_NE(integrity_of(whole.substr(0, size)), "") << size;
 }
 
 TEST(TokenizerRefusal, ValuesThatMakeNoSense) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"/model/vocab/a", "-1"}, {"/model/vocab/a", "1"}, {"/model/vocab/a", "2147483647"}, {"/model/vocab/a", "4294967296"},
-      {"/model/vocab/a", "1e30"}, {"/model/vocab/a", "0.5"}, {"/model/vocab/a", "\"0\""}, {"/model/vocab/a", "null"},
-      {"/model/vocab", "{}"}, {"/model/vocab", "[]"}, {"/model/vocab", "null"}, {"/model/vocab", "7"},
-      {"/model/vocab", "[[\"a\"]]"}, {"/model/vocab", "[[\"a\",\"b\"]]"}, {"/model/vocab", "[[1,2]]"},
-      {"/model/merges", "null"}, {"/model/merges", "7"}, {"/model/merges", "[[\"a\",\"zz\"]]"},
-      {"/model/merges", "[[\"a\"]]"}, {"/model/merges", "[[\"b\",\"a\"]]"}, {"/model/merges", "[\"a\"]"},
-      {"/model/merges", "[\"a b c\"]"}, {"/model/merges", "[7]"}, {"/model/merges", "[[1,2]]"}, {"/model/merges", "[\"\"]"},
-      {"/model/merges", "{\"a\":\"b\"}"}, {"/model/type", "\"Magic\""}, {"/model/type", "7"}, {"/model/type", "null"},
-      {"/model/type", "\"Unigram\""}, {"/model/dropout", "0.5"}, {"/model/dropout", "\"x\""}, {"/model/dropout", "7"},
-      {"/model/fuse_unk", "\"yes\""}, {"/model/byte_fallback", "3"}, {"/model/unk_token", "{}"}, {"/model", "null"},
-      {"/model", "[]"}, {"/model", "{}"}, {"/model", "\"BPE\""}, {"/added_tokens", "7"}, {"/added_tokens", "{\"a\":1}"},
-      {"/added_tokens/0", "7"}, {"/added_tokens/0", "{}"}, {"/added_tokens/0/content", "\"\""},
-      {"/added_tokens/0/content", "null"}, {"/added_tokens/0/content", "[]"}, {"/added_tokens/0/id", "-1"},
-      {"/added_tokens/0/id", "0"}, {"/added_tokens/0/id", "2147483647"}, {"/added_tokens/0/id", "5"},
-      {"/added_tokens/0/id", "1.5"}, {"/added_tokens/0/id", "\"3\""}, {"/added_tokens/0/special", "\"yes\""},
-      {"/added_tokens/0/lstrip", "null"}, {"/added_tokens/0/normalized", "7"}, {"/normalizer", "7"},
-      {"/normalizer", "{\"type\":\"Magic\"}"}, {"/normalizer", "{\"type\":\"Prepend\"}"},
-      {"/normalizer", "{\"type\":\"Prepend\",\"prepend\":\"\"}"}, {"/normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"!!\"}"},
+      {"/model/vocab/a", "-1"},
+      {"/model/vocab/a", "1"},
+      {"/model/vocab/a", "2147483647"},
+      {"/model/vocab/a", "4294967296"},
+      {"/model/vocab/a", "1e30"},
+      {"/model/vocab/a", "0.5"},
+      {"/model/vocab/a", "\"0\""},
+      {"/model/vocab/a", "null"},
+      {"/model/vocab", "{}"},
+      {"/model/vocab", "[]"},
+      {"/model/vocab", "null"},
+      {"/model/vocab", "7"},
+      {"/model/vocab", "[[\"a\"]]"},
+      {"/model/vocab", "[[\"a\",\"b\"]]"},
+      {"/model/vocab", "[[1,2]]"},
+      {"/model/merges", "null"},
+      {"/model/merges", "7"},
+      {"/model/merges", "[[\"a\",\"zz\"]]"},
+      {"/model/merges", "[[\"a\"]]"},
+      {"/model/merges", "[[\"b\",\"a\"]]"},
+      {"/model/merges", "[\"a\"]"},
+      {"/model/merges", "[\"a b c\"]"},
+      {"/model/merges", "[7]"},
+      {"/model/merges", "[[1,2]]"},
+      {"/model/merges", "[\"\"]"},
+      {"/model/merges", "{\"a\":\"b\"}"},
+      {"/model/type", "\"Magic\""},
+      {"/model/type", "7"},
+      {"/model/type", "null"},
+      {"/model/type", "\"Unigram\""},
+      {"/model/dropout", "0.5"},
+      {"/model/dropout", "\"x\""},
+      {"/model/dropout", "7"},
+      {"/model/fuse_unk", "\"yes\""},
+      {"/model/byte_fallback", "3"},
+      {"/model/unk_token", "{}"},
+      {"/model", "null"},
+      {"/model", "[]"},
+      {"/model", "{}"},
+      {"/model", "\"BPE\""},
+      {"/added_tokens", "7"},
+      {"/added_tokens", "{\"a\":1}"},
+      {"/added_tokens/0", "7"},
+      {"/added_tokens/0", "{}"},
+      {"/added_tokens/0/content", "\"\""},
+      {"/added_tokens/0/content", "null"},
+      {"/added_tokens/0/content", "[]"},
+      {"/added_tokens/0/id", "-1"},
+      {"/added_tokens/0/id", "0"},
+      {"/added_tokens/0/id", "2147483647"},
+      {"/added_tokens/0/id", "5"},
+      {"/added_tokens/0/id", "1.5"},
+      {"/added_tokens/0/id", "\"3\""},
+      {"/added_tokens/0/special", "\"yes\""},
+      {"/added_tokens/0/lstrip", "null"},
+      {"/added_tokens/0/normalized", "7"},
+      {"/normalizer", "7"},
+      {"/normalizer", "{\"type\":\"Magic\"}"},
+      {"/normalizer", "{\"type\":\"Prepend\"}"},
+      {"/normalizer", "{\"type\":\"Prepend\",\"prepend\":\"\"}"},
+      {"/normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"!!\"}"},
       {"/normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"}"},
       {"/normalizer", "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////wAA\"}"},
       {"/normalizer", "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"a\"}"},
       {"/normalizer", "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"a\"}"},
-      {"/normalizer", "{\"type\":\"Replace\",\"content\":\"a\"}"}, {"/normalizer", "{\"type\":\"Sequence\"}"},
-      {"/normalizer", "{\"type\":\"Sequence\",\"normalizers\":[7]}"}, {"/normalizer", "{\"type\":\"Strip\"}"},
-      {"/pre_tokenizer", "7"}, {"/pre_tokenizer", "{\"type\":\"Magic\"}"}, {"/pre_tokenizer", "{\"type\":\"FixedLength\",\"length\":0}"},
-      {"/pre_tokenizer", "{\"type\":\"FixedLength\"}"}, {"/pre_tokenizer", "{\"type\":\"FixedLength\",\"length\":-1}"},
-      {"/pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\"},\"behavior\":\"Isolated\",\"invert\":false}"},
-      {"/pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?<=a*)b\"},\"behavior\":\"Isolated\",\"invert\":false}"},
-      {"/pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\1\"},\"behavior\":\"Isolated\",\"invert\":false}"},
-      {"/pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2,1}{9999999}\"},\"behavior\":\"Isolated\",\"invert\":false}"},
-      {"/pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\",\"invert\":false}"},
-      {"/pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Magic\":\"a\"},\"behavior\":\"Isolated\",\"invert\":false}"},
-      {"/pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"Isolated\",\"invert\":false}"},
-      {"/pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"\"}"}, {"/pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"ab\"}"},
+      {"/normalizer", "{\"type\":\"Replace\",\"content\":\"a\"}"},
+      {"/normalizer", "{\"type\":\"Sequence\"}"},
+      {"/normalizer", "{\"type\":\"Sequence\",\"normalizers\":[7]}"},
+      {"/normalizer", "{\"type\":\"Strip\"}"},
+      {"/pre_tokenizer", "7"},
+      {"/pre_tokenizer", "{\"type\":\"Magic\"}"},
+      {"/pre_tokenizer", "{\"type\":\"FixedLength\",\"length\":0}"},
+      {"/pre_tokenizer", "{\"type\":\"FixedLength\"}"},
+      {"/pre_tokenizer", "{\"type\":\"FixedLength\",\"length\":-1}"},
+      {"/pre_tokenizer",
+       "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\"},\"behavior\":\"Isolated\",\"invert\":false}"},
+      {"/pre_tokenizer",
+       "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?<name\"},\"behavior\":\"Isolated\",\"invert\":false}"},
+      {"/pre_tokenizer",
+       "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\1\"},\"behavior\":\"Isolated\",\"invert\":false}"},
+      {"/pre_tokenizer",
+       "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a{2,1}{9999999}\"},\"behavior\":\"Isolated\",\"invert\":"
+       "false}"},
+      {"/pre_tokenizer",
+       "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\",\"invert\":false}"},
+      {"/pre_tokenizer",
+       "{\"type\":\"Split\",\"pattern\":{\"Magic\":\"a\"},\"behavior\":\"Isolated\",\"invert\":false}"},
+      {"/pre_tokenizer",
+       "{\"type\":\"Split\",\"pattern\":{\"String\":\"\"},\"behavior\":\"Isolated\",\"invert\":false}"},
+      {"/pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"\"}"},
+      {"/pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"ab\"}"},
       {"/pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"often\"}"},
-      {"/pre_tokenizer", "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"first\",\"add_prefix_space\":false}"},
+      {"/pre_tokenizer",
+       "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"first\",\"add_prefix_space\":"
+       "false}"},
       {"/pre_tokenizer", "{\"type\":\"Sequence\",\"pretokenizers\":7}"},
-      {"/post_processor", "7"}, {"/post_processor", "{\"type\":\"Magic\"}"},
-      {"/post_processor", "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<x>\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{}}"},
-      {"/post_processor", "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<x>\",\"type_id\":0}}],\"pair\":[],\"special_tokens\":{\"<x>\":{\"id\":\"<x>\",\"ids\":[99],\"tokens\":[\"<x>\"]}}}"},
-      {"/post_processor", "{\"type\":\"BertProcessing\",\"sep\":[\"x\",99],\"cls\":[\"y\",0]}"}, {"/post_processor", "{\"type\":\"BertProcessing\"}"},
-      {"/post_processor", "{\"type\":\"Sequence\",\"processors\":[{\"type\":\"RobertaProcessing\",\"sep\":[\"x\",9],\"cls\":[\"y\",1],\"trim_offsets\":true,\"add_prefix_space\":true}]}"},
-      {"/decoder", "7"}, {"/decoder", "{\"type\":\"Magic\"}"}, {"/decoder", "{\"type\":\"Sequence\"}"}, {"/decoder", "{\"type\":\"Strip\"}"},
+      {"/post_processor", "7"},
+      {"/post_processor", "{\"type\":\"Magic\"}"},
+      {"/post_processor",
+       "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<x>\",\"type_id\":0}}],"
+       "\"pair\":[],\"special_tokens\":{}}"},
+      {"/post_processor",
+       "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<x>\",\"type_id\":0}}],"
+       "\"pair\":[],\"special_tokens\":{\"<x>\":{\"id\":\"<x>\",\"ids\":[99],\"tokens\":[\"<x>\"]}}}"},
+      {"/post_processor", "{\"type\":\"BertProcessing\",\"sep\":[\"x\",99],\"cls\":[\"y\",0]}"},
+      {"/post_processor", "{\"type\":\"BertProcessing\"}"},
+      {"/post_processor",
+       "{\"type\":\"Sequence\",\"processors\":[{\"type\":\"RobertaProcessing\",\"sep\":[\"x\",9],\"cls\":["
+       "\"y\",1],\"trim_offsets\":true,\"add_prefix_space\":true}]}"},
+      {"/decoder", "7"},
+      {"/decoder", "{\"type\":\"Magic\"}"},
+      {"/decoder", "{\"type\":\"Sequence\"}"},
+      {"/decoder", "{\"type\":\"Strip\"}"},
       {"/decoder", "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"*\"},\"content\":\"\"}"},
-      {"/truncation", "{\"direction\":\"Right\",\"max_length\":4,\"strategy\":\"LongestFirst\",\"stride\":4}"},
-      {"/truncation", "{\"direction\":\"Right\",\"max_length\":0,\"strategy\":\"LongestFirst\",\"stride\":0}"},
-      {"/truncation", "7"}, {"/padding", "7"}, {"/padding", "{\"strategy\":\"Sideways\"}"}, {"", "7"}, {"", "[]"}, {"", "null"}, {"", "\"x\""}};
+      {"/truncation",
+       "{\"direction\":\"Right\",\"max_length\":4,\"strategy\":\"LongestFirst\",\"stride\":4}"},
+      {"/truncation",
+       "{\"direction\":\"Right\",\"max_length\":0,\"strategy\":\"LongestFirst\",\"stride\":0}"},
+      {"/truncation", "7"},
+      {"/padding", "7"},
+      {"/padding", "{\"strategy\":\"Sideways\"}"},
+      {"", "7"},
+      {"", "[]"},
+      {"", "null"},
+      {"", "\"x\""}};
   EXPECT_GE(cases.size(), 100U);
   for (const auto& [pointer, value] : cases) {
     Json broken = minimal();
@@ -202,7 +287,8 @@ TEST(TokenizerRefusal, WhatGrowsBeyondBounds) {
   long_token["added_tokens"][0]["content"] = std::string(1 << 20, 'x');
   EXPECT_NE(integrity_of(long_token.dump()), "");
 
-  EXPECT_NE(integrity_of(R"({"model":{"type":"BPE"},"model":{"type":"BPE"}})").find("duplicate key"), std::string::npos);
+  EXPECT_NE(integrity_of(R"({"model":{"type":"BPE"},"model":{"type":"BPE"}})").find("duplicate key"),
+            std::string::npos);
   EXPECT_NE(integrity_of("{\n  \"a\": }").find("broken.json:2:"), std::string::npos);
   EXPECT_NE(integrity_of("\xff\xfe{}"), "");
 }

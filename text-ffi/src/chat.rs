@@ -18,12 +18,13 @@ pub struct Chat {
     pub encoded: Encoded,
 }
 
-/// Where the fences of a token stand. `Around` is the safest; templates that look at how a message starts or ends need the
-/// outer fence left out there (the inner one still refuses the token).
-#[derive(Clone, Copy, PartialEq)]
-enum Fencing {
-    Around,
-    Inside,
+/// Where fences stand. Around every token is the safest. Templates that look at how a message starts or ends need the outer
+/// fence left out there (`inside`; the inner one still refuses the token). Templates that cut reasoning out of earlier answers
+/// need the tokens that are not special left bare in messages of the assistant (`bare_answers`).
+#[derive(Clone, Copy)]
+struct Fencing {
+    inside: bool,
+    bare_answers: bool,
 }
 
 struct Fences {
@@ -34,23 +35,28 @@ struct Fences {
 
 struct Marker<'a> {
     fences: &'a Fences,
-    control: &'a [String],
+    control: &'a [Control],
     fencing: Fencing,
 }
 
+struct Control {
+    content: String,
+    special: bool,
+}
+
 /// Control tokens: special ones, and added ones that the template itself writes (whitespace apart), as transformers has it.
-fn control_tokens(engine: &Engine, source: &str) -> (Vec<String>, HashSet<usize>) {
+fn control_tokens(engine: &Engine, source: &str) -> (Vec<Control>, HashSet<usize>) {
     let mut contents = Vec::new();
     let mut indices = HashSet::new();
     for (index, added) in engine.specials().tokens.iter().enumerate() {
         let content = &added.token.content;
         let blank = content.chars().all(char::is_whitespace);
         if added.token.special || (!blank && source.contains(content.as_str())) {
-            contents.push(content.clone());
+            contents.push(Control { content: content.clone(), special: added.token.special });
             indices.insert(index);
         }
     }
-    contents.sort_by_key(|c| std::cmp::Reverse(c.len()));
+    contents.sort_by_key(|c| std::cmp::Reverse(c.content.len()));
     (contents, indices)
 }
 
@@ -65,19 +71,19 @@ fn free_fences(texts: &[&str]) -> Outcome<Fences> {
 }
 
 impl Marker<'_> {
-    fn mark(&self, text: &str, is_role: bool) -> String {
+    fn mark(&self, text: &str, is_role: bool, bare: bool) -> String {
         let mut out = String::with_capacity(text.len() + 16);
         let mut rest = text;
         while !rest.is_empty() {
-            let Some((at, token)) = self.first_token(rest) else { break };
+            let Some((at, token)) = self.first_token(rest, bare) else { break };
             let starts = out.is_empty() && at == 0;
             let ends = rest.len() == at + token.len();
             out.push_str(&rest[..at]);
-            if !(self.fencing == Fencing::Inside && starts) {
+            if !(self.fencing.inside && starts) {
                 out.push(self.fences.open);
             }
             out.push_str(token);
-            if !(self.fencing == Fencing::Inside && ends && !starts) {
+            if !(self.fencing.inside && ends && !starts) {
                 out.push(self.fences.close);
             }
             rest = &rest[at + token.len()..];
@@ -89,8 +95,9 @@ impl Marker<'_> {
         self.cut_edges(out)
     }
 
-    fn first_token<'t>(&'t self, text: &str) -> Option<(usize, &'t str)> {
-        let hits = self.control.iter().filter_map(|c| text.find(c.as_str()).map(|at| (at, c.as_str())));
+    fn first_token<'t>(&'t self, text: &str, bare: bool) -> Option<(usize, &'t str)> {
+        let fenced = self.control.iter().filter(|c| c.special || !bare);
+        let hits = fenced.filter_map(|c| text.find(c.content.as_str()).map(|at| (at, c.content.as_str())));
         hits.min_by_key(|(at, c)| (*at, std::cmp::Reverse(c.len())))
     }
 
@@ -102,7 +109,8 @@ impl Marker<'_> {
         }
         let begin = text.len() - text.trim_start().len();
         let end = begin + core.len();
-        let parts = |c: &String| -> (bool, bool) {
+        let parts = |control: &Control| -> (bool, bool) {
+            let c = &control.content;
             let bounds: Vec<usize> = c.char_indices().map(|(i, _)| i).skip(1).collect();
             let inner = core.len() < c.len() && c.contains(core);
             let tail = inner || bounds.iter().any(|b| core.starts_with(&c[*b..]));
@@ -122,11 +130,15 @@ impl Marker<'_> {
         out
     }
 
-    fn mark_all(&self, value: &Json, key: &str) -> Json {
+    fn mark_all(&self, value: &Json, key: &str, bare: bool) -> Json {
         match value {
-            Json::String(text) => Json::String(self.mark(text, key == "role")),
-            Json::Array(list) => Json::Array(list.iter().map(|v| self.mark_all(v, "")).collect()),
-            Json::Object(map) => Json::Object(map.iter().map(|(k, v)| (self.mark(k, true), self.mark_all(v, k))).collect()),
+            Json::String(text) => Json::String(self.mark(text, key == "role", bare)),
+            Json::Array(list) => Json::Array(list.iter().map(|v| self.mark_all(v, "", bare)).collect()),
+            Json::Object(map) => {
+                let answer = map.get("role").and_then(Json::as_str) == Some("assistant");
+                let bare = bare || (self.fencing.bare_answers && answer);
+                Json::Object(map.iter().map(|(k, v)| (self.mark(k, true, bare), self.mark_all(v, k, bare))).collect())
+            }
             other => other.clone(),
         }
     }
@@ -163,18 +175,19 @@ fn spans(places: &[(usize, char)], fences: &Fences) -> Vec<(usize, usize)> {
 
 pub fn encode(engine: &Engine, source: &str, input: &str) -> Outcome<Chat> {
     let parsed = strict_json::parse(input)?;
-    let plain = template::render(source, &template::variables(&parsed)?, input.len())?;
+    let plain = template::render(source, template::variables(&parsed)?, input.len())?;
     let (contents, control) = control_tokens(engine, source);
     let fences = free_fences(&[source, input, &plain])?;
-    for fencing in [Fencing::Around, Fencing::Inside] {
+    for (inside, bare_answers) in [(false, false), (true, false), (false, true), (true, true)] {
+        let fencing = Fencing { inside, bare_answers };
         let marker = Marker { fences: &fences, control: &contents, fencing };
         let mut marked = parsed.clone();
         for part in ["messages", "tools", "documents", "extra"] {
             if !parsed[part].is_null() {
-                marked[part] = marker.mark_all(&parsed[part], "");
+                marked[part] = marker.mark_all(&parsed[part], "", false);
             }
         }
-        let Ok(text) = template::render(source, &template::variables(&marked)?, input.len() * 2) else { continue };
+        let Ok(text) = template::render(source, template::variables(&marked)?, input.len() * 2) else { continue };
         let (clean, places) = take_fences(&text, &fences);
         if clean != plain {
             continue;

@@ -232,6 +232,12 @@ fn post_processor(value: &Value, top: u64, path: &str) -> Outcome<()> {
             }
         }
     }
+    for piece in ["single", "pair"].iter().filter_map(|k| value.get(k).and_then(Value::as_array)).flatten() {
+        let name = piece.get("SpecialToken").and_then(|t| t.get("id")).and_then(Value::as_str);
+        if name.is_some_and(|n| value.get("special_tokens").and_then(|t| t.get(n)).is_none()) {
+            return Err(bad(path, "the template names a token that it does not define").saw(name.unwrap_or("")));
+        }
+    }
     for key in ["sep", "cls"] {
         if let Some(pair) = value.get(key).and_then(Value::as_array) {
             if pair.len() == 2 && id_at(&pair[1], path)? >= top {

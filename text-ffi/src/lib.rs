@@ -3,6 +3,7 @@
 
 mod chat;
 mod check;
+mod confined;
 mod fail;
 mod specials;
 mod strict_json;
@@ -83,7 +84,7 @@ unsafe fn guarded(error: *mut RhBytes, what: &'static str, body: impl FnOnce() -
 /// Parsers recurse: they get a stack of their own, whatever the caller's is.
 fn on_wide_stack<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
     std::thread::scope(|scope| {
-        let started = std::thread::Builder::new().stack_size(64 << 20).spawn_scoped(scope, work);
+        let started = std::thread::Builder::new().stack_size(256 << 20).spawn_scoped(scope, work);
         let handle = started.map_err(|e| Fail {
             kind: "runtime",
             code: "no-thread",

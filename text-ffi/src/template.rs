@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use std::io;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Rest;
+use minijinja::value::{Kwargs, Rest};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use serde_json::Value as Json;
 
+use crate::confined;
 use crate::fail::{Fail, Outcome};
 use crate::strict_json;
 use crate::tojson;
 
-const MAX_SOURCE_BYTES: usize = 1 << 20;
+const MAX_SOURCE_BYTES: usize = 128 << 10;
 const MAX_OUTPUT_BYTES: usize = 8 << 20;
 const BASE_FUEL: u64 = 250_000;
 const RECURSION_LIMIT: usize = 120;
@@ -45,8 +46,7 @@ fn strftime_now(format: &str) -> Result<Value, Error> {
 }
 
 /// Jinja's indent(width=4, first=False, blank=False), with a bound on the width.
-fn indent(state: &State, text: &str, args: Rest<Value>) -> Result<String, Error> {
-    let (positional, kwargs): (&[Value], minijinja::value::Kwargs) = minijinja::value::from_args(&args)?;
+fn indent(state: &State, text: &str, positional: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
     let pick = |index: usize, name: &str| -> Result<Option<Value>, Error> {
         let named: Option<Value> = kwargs.get(name)?;
         Ok(positional.get(index).cloned().or(named))
@@ -77,6 +77,17 @@ fn indent(state: &State, text: &str, args: Rest<Value>) -> Result<String, Error>
     Ok(out)
 }
 
+/// str.format writes widths out in full, so they are bounded: no four digits in a row, no width taken from a value.
+fn narrow(format: &str) -> bool {
+    let mut digits = 0;
+    let narrow = format.bytes().all(|b| {
+        digits = if b.is_ascii_digit() { digits + 1 } else { 0 };
+        digits < 4
+    });
+    let nested = format.split('{').skip(1).any(|part| !part.is_empty() && !part.contains('}'));
+    narrow && !nested
+}
+
 fn strings(parts: &[&str]) -> Value {
     Value::from(parts.iter().map(|p| Value::from(*p)).collect::<Vec<Value>>())
 }
@@ -90,6 +101,7 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
         return minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args);
     };
     Ok(match name {
+        "format" if s.contains('{') && !narrow(s) => return Err(refuse("the format string is too wide")),
         "removeprefix" => Value::from(s.strip_prefix(text(args, name)?).unwrap_or(s)),
         "removesuffix" => Value::from(s.strip_suffix(text(args, name)?).unwrap_or(s)),
         "partition" | "rpartition" => {
@@ -146,8 +158,8 @@ fn environment<'a>(fuel: u64) -> Outcome<Environment<'a>> {
     env.set_fuel(Some(fuel));
     env.set_debug(false);
     env.set_unknown_method_callback(method);
-    env.add_filter("tojson", |state: &State, value: &Value, args: Rest<Value>| {
-        let text = tojson::filter(value, args)?;
+    env.add_filter("tojson", |state: &State, value: &Value, args: Rest<Value>, kwargs: Kwargs| {
+        let text = tojson::filter(value, &args, &kwargs)?;
         state.consume_fuel(text.as_str().map_or(0, str::len) as u64 / 64)?;
         Ok::<Value, Error>(text)
     });
@@ -233,10 +245,16 @@ fn value(json: &Json) -> Value {
 }
 
 pub fn render_json(source: &str, input: &str) -> Outcome<String> {
-    render(source, &variables(&strict_json::parse(input)?)?, input.len())
+    render(source, variables(&strict_json::parse(input)?)?, input.len())
 }
 
-pub fn render(source: &str, variables: &Json, input_bytes: usize) -> Outcome<String> {
+/// The fuel bounds what the engine counts; what it does not count (lazy lists, text of shared lists) is bounded by confinement.
+pub fn render(source: &str, variables: Json, input_bytes: usize) -> Outcome<String> {
+    let source = source.to_string();
+    confined::run(input_bytes, move || render_here(&source, &variables, input_bytes))
+}
+
+fn render_here(source: &str, variables: &Json, input_bytes: usize) -> Outcome<String> {
     let source = bounded_source(source)?;
     let env = environment(BASE_FUEL + input_bytes as u64 / 2)?;
     let template = env.template_from_named_str(NAME, &source).map_err(|e| fail(&e))?;

@@ -20,8 +20,7 @@ fn refuse(message: impl Into<String>) -> Error {
 }
 
 /// The filter: tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False).
-pub fn filter(value: &Value, args: minijinja::value::Rest<Value>) -> Result<Value, Error> {
-    let (positional, kwargs): (&[Value], Kwargs) = minijinja::value::from_args(&args)?;
+pub fn filter(value: &Value, positional: &[Value], kwargs: &Kwargs) -> Result<Value, Error> {
     let named = |index: usize, name: &str| -> Result<Option<Value>, Error> {
         let given: Option<Value> = kwargs.get(name)?;
         Ok(positional.get(index).cloned().or(given).filter(|v| !v.is_none()))

@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use serde_json::{json, Value};
-use tokenizers::{
-    AddedToken, Model, OffsetType, PostProcessorWrapper, PreTokenizer, Tokenizer,
-};
+use tokenizers::{AddedToken, Model, OffsetType, PreTokenizer, Tokenizer};
 
 use crate::check;
 use crate::fail::{Fail, Outcome};
@@ -33,8 +31,8 @@ fn broken(error: impl std::fmt::Display) -> Fail {
 }
 
 impl Engine {
-    /// `settings`: {"add": [added tokens of the other files], "special": [contents of named tokens], "add_bos": b, "add_eos": b, "bos": s, "eos": s,
-    /// "post_process": whether these replace the file's post-processor, "clean_up": b}.
+    /// `settings`: {"add": [added tokens of the other files], "special": [contents of named tokens], "clean_up": b}.
+    /// The post-processor is the file's: add_bos_token and add_eos_token say nothing where there is a tokenizer.json.
     pub fn load(json: &str, settings: &str) -> Outcome<Engine> {
         let root = strict_json::parse(json)?;
         check::tokenizer(&root)?;
@@ -54,7 +52,6 @@ impl Engine {
             }
         }
         add_tokens(&mut library, &settings)?;
-        set_post_processor(&mut library, &settings)?;
         Engine::assemble(library, &root, settings["clean_up"].as_bool().unwrap_or(false))
     }
 
@@ -173,36 +170,5 @@ fn add_tokens(library: &mut Tokenizer, settings: &Value) -> Outcome<()> {
     if !specials.is_empty() {
         library.add_special_tokens(specials).map_err(broken)?;
     }
-    Ok(())
-}
-
-/// add_bos_token / add_eos_token of tokenizer_config.json replace the file's post-processor.
-fn set_post_processor(library: &mut Tokenizer, settings: &Value) -> Outcome<()> {
-    let wanted = settings["post_process"].as_bool().unwrap_or(false);
-    if !wanted && library.get_post_processor().is_some() {
-        return Ok(());
-    }
-    let token = |flag: &str, name: &str| {
-        let content = settings[name].as_str().filter(|_| settings[flag].as_bool().unwrap_or(false))?;
-        library.token_to_id(content).map(|id| (content.to_string(), id))
-    };
-    let (bos, eos) = (token("add_bos", "bos"), token("add_eos", "eos"));
-    let mut single = Vec::new();
-    let mut special_tokens = Vec::new();
-    if let Some((content, id)) = &bos {
-        single.push(json!({"SpecialToken": {"id": content, "type_id": 0}}));
-        special_tokens.push((content.clone(), json!({"id": content, "ids": [id], "tokens": [content]})));
-    }
-    single.push(json!({"Sequence": {"id": "A", "type_id": 0}}));
-    if let Some((content, id)) = &eos {
-        single.push(json!({"SpecialToken": {"id": content, "type_id": 0}}));
-        special_tokens.push((content.clone(), json!({"id": content, "ids": [id], "tokens": [content]})));
-    }
-    let mut pair = single.clone();
-    pair.push(json!({"Sequence": {"id": "B", "type_id": 1}}));
-    let special_tokens: serde_json::Map<String, Value> = special_tokens.into_iter().collect();
-    let template = json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special_tokens});
-    let processor: PostProcessorWrapper = serde_json::from_value(template).map_err(broken)?;
-    library.with_post_processor(Some(processor));
     Ok(())
 }

@@ -46,7 +46,7 @@ GEMMA3 = dict(
 )
 
 VARIANTS = [
-    *variants_of("gemma", GEMMA, {"mqa": {}, "mha": {"config": {"num_key_value_heads": 3, "head_dim": 10}}}),
+    *variants_of("gemma", GEMMA, {"mqa": {}, "mha": {"config": {"num_key_value_heads": 3, "head_dim": 10}}}, distinct=8),
     *variants_of(
         "gemma2",
         GEMMA2,
@@ -61,6 +61,7 @@ VARIANTS = [
                 }
             },
         },
+        distinct=8,
     ),
     *variants_of(
         "gemma3",

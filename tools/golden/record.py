@@ -12,7 +12,6 @@ import tiny
 
 NEW_TOKENS = 64
 MIN_MARGIN = 1e-3
-MIN_DISTINCT = 4
 
 
 class NotUsable(Exception):
@@ -84,13 +83,13 @@ def rounded(values):
     return [float(f"{value:.4g}") for value in values]
 
 
-def usable_runs(directory, dtype, prompts):
+def usable_runs(directory, variant, prompts):
     """Greedy runs of all prompts, the cheapest first."""
-    runs = {}
+    dtype, runs = variant.primary, {}
     for name, ids in sorted(prompts.items(), key=lambda item: len(item[1])):
         out, margins, last = greedy(directory, dtype, ids)
         tied = dtype == "float32" and min(margins) < MIN_MARGIN
-        if tied or (name != "p1" and len(set(out)) < MIN_DISTINCT):
+        if tied or (name != "p1" and len(set(out)) < variant.distinct):
             raise NotUsable(f"{name}: margin {min(margins):.2e}, {len(set(out))} distinct ids")
         runs[name] = out, margins, last
     return runs
@@ -99,7 +98,7 @@ def usable_runs(directory, dtype, prompts):
 def record_primary(directory, variant, prompts):
     vocab, dtype = variant.config["vocab_size"], variant.primary
     results, tensors = {}, {}
-    for name, (out, margins, last) in usable_runs(directory, dtype, prompts).items():
+    for name, (out, margins, last) in usable_runs(directory, variant, prompts).items():
         ids = prompts[name]
         logits, hidden = forward(directory, dtype, ids)
         eos = choose_eos(out, vocab)

@@ -17,6 +17,7 @@ class Variant:
     whole: bool = False  # logits at every position of the long prompt; else every `every`-th and the last
     every: int = 16
     spread: float = 1.6
+    distinct: int = 4  # different ids that a greedy run of 64 must have, or it is too dull to test with
     dtypes: tuple = ("bfloat16", "float16")
     after_write: Callable | None = None  # rewrites what is on disk into another published form
 
