@@ -140,8 +140,8 @@ Schema mapping_of(std::span<const Key> keys) {
 
 Schema model_entry() {
   Schema entry = mapping_of(loading_keys());
-  for (const auto& [name, schema] : mapping_of(generation_keys())["properties"].items())
-    entry["properties"][name] = schema;
+  const Schema generation = mapping_of(generation_keys());
+  for (const auto& [name, schema] : generation["properties"].items()) entry["properties"][name] = schema;
   entry["required"] = Schema::array();
   for (const Key& key : loading_keys())
     if (key.required) entry["required"].push_back(std::string(key.name));

@@ -9,8 +9,9 @@ namespace rhapsode::config {
 
 struct Size {
   uint64_t bytes = 0;
-  bool in_bits =
-      false;  // "3.8Gb": a lower-case final b of a decimal unit means bits; bytes is already the eighth part
+  // "3.8Gb": a lower-case final b of a decimal unit means bits; bytes is already the eighth part.
+  bool in_bits = false;
+  bool operator==(const Size&) const = default;
 };
 
 // "3.8GB" (10^9), "3.8GiB" (2^30), MB, MiB, KB, KiB, any case, blanks allowed before the unit, fractions cut
