@@ -82,6 +82,7 @@ void describe(Invocation& invocation) {
   add_chat(invocation);
   add_ppl(invocation);
   add_bench(invocation);
+  add_parity(invocation);
   add_tokenize(invocation);
   add_template(invocation);
   add_import_gguf(invocation);

@@ -68,6 +68,7 @@ void add_run(Invocation& invocation);
 void add_chat(Invocation& invocation);
 void add_ppl(Invocation& invocation);
 void add_bench(Invocation& invocation);
+void add_parity(Invocation& invocation);
 void add_tokenize(Invocation& invocation);
 void add_template(Invocation& invocation);
 void add_import_gguf(Invocation& invocation);
