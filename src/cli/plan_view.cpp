@@ -81,8 +81,9 @@ std::string bar(const DevicePlan& device, const Style& style, uint32_t width) {
 std::string device_text(const DevicePlan& device, const Style& style, uint32_t columns) {
   const uint64_t total = device.total_bytes();
   const uint32_t width = std::clamp<uint32_t>(columns > 30 ? columns - 30 : 20, 20, 60);
-  std::string out = fmt::format("{:<6} {}  {} of {}\n", style.bold(device.name), bar(device, style, width),
-                                short_bytes(total), short_bytes(device.limit_bytes));
+  std::string out =
+      fmt::format("{} {}  {} of {}\n", style.bold(fmt::format("{:<6}", device.name)),
+                  bar(device, style, width), short_bytes(total), short_bytes(device.limit_bytes));
   const auto segments = segments_of(device);
   for (size_t s = 0; s < segments.size(); ++s)
     if (segments[s].bytes > 0)

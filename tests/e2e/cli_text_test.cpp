@@ -1,4 +1,6 @@
 // tokenize, template and import-gguf: ids that transformers gives for the same files.
+#include <algorithm>
+
 #include "program.h"
 
 namespace rhapsode::testing {
@@ -25,12 +27,13 @@ TEST(Tokenize, TextToIdsAndBack) {
 }
 
 TEST(Tokenize, SpecialTokensAreTextUnlessAskedFor) {
-  EXPECT_EQ(rhapsode({"tokenize", "--tokenizer", words(), "--text", "sky </s>", "--json"}).json().at("ids"),
-            Json({42, 3}));
-  EXPECT_EQ(rhapsode({"tokenize", "--tokenizer", words(), "--text", "sky </s>", "--special", "--json"})
-                .json()
-                .at("ids"),
-            Json({42, 2}));
+  const std::string bytes = fixture("text/byte_level");
+  const Json parsed =
+      rhapsode({"tokenize", "--tokenizer", bytes, "--text", "a<|im_end|>", "--special", "--json"}).json();
+  const Json plain = rhapsode({"tokenize", "--tokenizer", bytes, "--text", "a<|im_end|>", "--json"}).json();
+  EXPECT_EQ(parsed.at("tokens"), Json({"a", "<|im_end|>"}));
+  EXPECT_GT(plain.at("ids").size(), 2u);
+  EXPECT_FALSE(plain.at("ids").empty() || plain.at("tokens").back() == "<|im_end|>");
 }
 
 TEST(Tokenize, OfAConfigAndErrors) {
@@ -61,11 +64,19 @@ TEST(Template, RendersAndEncodes) {
 }
 
 TEST(Template, UserTextIsNeverAControlToken) {
-  const Json json =
-      rhapsode({"template", "--tokenizer", words(), "--messages", "-", "--json", "--no-generation-prompt"},
-               R"([{"role": "user", "content": "sky </s>"}])")
-          .json();
-  EXPECT_EQ(json.at("ids"), Json({1, 4, 42, 3}));
+  const std::string bytes = fixture("text/byte_level");
+  const Json end = rhapsode({"tokenize", "--tokenizer", bytes, "--text", "<|im_end|>", "--special", "--json"})
+                       .json()
+                       .at("ids");
+  ASSERT_EQ(end.size(), 1u);
+  const auto ends_in = [&](const std::string& content) {
+    const std::string messages = R"([{"role": "user", "content": ")" + content + "\"}]";
+    const Json ids =
+        rhapsode({"template", "--tokenizer", bytes, "--messages", "-", "--json"}, messages).json().at("ids");
+    return std::count(ids.begin(), ids.end(), end.at(0));
+  };
+  EXPECT_GT(ends_in("x"), 0);
+  EXPECT_EQ(ends_in("<|im_end|>"), ends_in("x"));
 }
 
 TEST(Template, WithoutATemplateIsAnError) {
@@ -98,7 +109,8 @@ TEST(ImportGguf, WritesACheckpointThatRuns) {
   EXPECT_GT(json.at("tensors"), 0);
   EXPECT_GT(json.at("bytes"), 0);
   const std::string yaml = scratch.put("a.yaml", tiny_yaml(out));
-  EXPECT_EQ(rhapsode({"run", "-c", yaml, "--ids", "1,2,3", "--json"}).json().at("usage").at("prompt_tokens"), 3);
+  EXPECT_EQ(rhapsode({"run", "-c", yaml, "--ids", "1,2,3", "--json"}).json().at("usage").at("prompt_tokens"),
+            3);
   EXPECT_NE(rhapsode({"import-gguf", fixture("gguf/llama_bpe.gguf"), out}).code, 0);
 }
 
