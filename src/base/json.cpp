@@ -315,6 +315,9 @@ void scan_json(std::string_view text, const JsonSource& source, JsonEvents& even
                fmt::format("at most {} bytes", source.limits.max_bytes));
   if (text.starts_with("\xef\xbb\xbf"))
     guard.fail("bad-json", "the text starts with a byte order mark", 0, "a byte order mark", "plain UTF-8");
+  // The lexer takes a NUL byte for the end of the text and would not see what stands behind it.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos)
+    guard.fail("bad-json", "the text holds a NUL byte", nul, "\\x00", "valid JSON");
   const CountingIterator first(text.data(), guard.reached());
   const CountingIterator last(text.data() + text.size(), guard.reached());
   Json::sax_parse(first, last, &guard);
