@@ -181,13 +181,15 @@ TensorInfo checked_tensor(const std::string& file, Entry& entry, uint64_t data_s
   const uint32_t bits = type_bits(file, entry, info);
   const uint64_t begin = entry.offsets->front();
   const uint64_t end = entry.offsets->back();
-  const std::string place =
-      fmt::format("data_offsets [{}, {}] in the entry at byte {} of the file", begin, end, entry.header_byte);
+  const auto place = [&] {
+    return fmt::format("data_offsets [{}, {}] in the entry at byte {} of the file", begin, end,
+                       entry.header_byte);
+  };
   if (begin > end)
-    throw bad_tensor(file, entry, "a tensor ends before it begins").saw(place).want("begin <= end");
+    throw bad_tensor(file, entry, "a tensor ends before it begins").saw(place()).want("begin <= end");
   if (end > data_bytes)
     throw bad_tensor(file, entry, "a tensor reaches behind the end of the file")
-        .saw(place)
+        .saw(place())
         .want(fmt::format("offsets up to {} ({} bytes of data after the header)", data_bytes, data_bytes));
   const std::optional<uint64_t> elements = checked_product(*entry.shape);
   const std::optional<uint64_t> size_bits = elements ? checked_mul(*elements, bits) : std::nullopt;
@@ -198,7 +200,7 @@ TensorInfo checked_tensor(const std::string& file, Entry& entry, uint64_t data_s
         .want(fmt::format("{} bytes, as data_offsets say", end - begin));
   if (*size_bits % 8 != 0 || *size_bits / 8 != end - begin)
     throw bad_tensor(file, entry, "shape and type of a tensor do not give the bytes that its offsets span")
-        .saw(fmt::format("{} ({} bytes)", place, end - begin))
+        .saw(fmt::format("{} ({} bytes)", place(), end - begin))
         .want(fmt::format("{} bytes for shape {} of {}", static_cast<double>(*size_bits) / 8,
                           shape_text(*entry.shape), *entry.dtype));
   info.name = std::move(entry.name);

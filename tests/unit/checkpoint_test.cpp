@@ -83,7 +83,10 @@ TEST(Checkpoint, SaysWhatLiesThereInstead) {
     ErrorKind kind;
     const char* code;
   };
-  const std::string pickle("\x80\x02}q\x00X\x03\x00\x00\x00" "abc", 13);
+  const std::string pickle(
+      "\x80\x02}q\x00X\x03\x00\x00\x00"
+      "abc",
+      13);
   const std::string zip("PK\x03\x04\x00\x00\x08\x08\x00\x00", 10);
   for (const Case& c : {Case{"pytorch_model.bin", zip, ErrorKind::unsupported, "pickle-checkpoint"},
                         Case{"model.pt", pickle, ErrorKind::unsupported, "pickle-checkpoint"},

@@ -73,7 +73,8 @@ TEST(Json, LimitsDepth) {
 }
 
 TEST(Json, RefusesWhatJsonIsNot) {
-  const std::string nul("{\"a\0\":1}", 8), nul_behind("{}\0x", 4), nul_padding("{}\0\0", 4), only_nul(1, '\0');
+  const std::string nul("{\"a\0\":1}", 8), nul_behind("{}\0x", 4), nul_padding("{}\0\0", 4),
+      only_nul(1, '\0');
   for (const std::string& text : {std::string(""),
                                   std::string(" "),
                                   std::string("{"),
@@ -101,7 +102,10 @@ TEST(Json, RefusesWhatJsonIsNot) {
                                   nul,
                                   std::string("\"a\nb\""),
                                   std::string("tru"),
-                                  std::string("\"open"), nul_behind, nul_padding, only_nul}) {
+                                  std::string("\"open"),
+                                  nul_behind,
+                                  nul_padding,
+                                  only_nul}) {
     const auto error = parse_error(text);
     ASSERT_TRUE(error) << text;
     EXPECT_EQ(error->code, "bad-json") << text;

@@ -14,7 +14,7 @@ use crate::fail::{Fail, Outcome};
 use crate::strict_json;
 use crate::tojson;
 
-const MAX_SOURCE_BYTES: usize = 128 << 10;
+const MAX_SOURCE_BYTES: usize = 64 << 10;
 const MAX_OUTPUT_BYTES: usize = 8 << 20;
 const BASE_FUEL: u64 = 250_000;
 const RECURSION_LIMIT: usize = 120;
