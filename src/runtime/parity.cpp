@@ -94,8 +94,8 @@ class TraceReader {
   Json json_;
 };
 
-// Rounding errors of a whole forward pass, relative to the largest logit (and to a hidden state's norm).
-// Measured on tiny models and SmolLM2 against transformers' eager attention; see docs/parity.md.
+// Rounding errors of a whole forward pass, relative to the largest logit (and to a hidden state's norm): the bounds that
+// tests/golden holds every family to.
 double relative_noise(Dtype dtype) {
   switch (dtype) {
     case Dtype::bf16:

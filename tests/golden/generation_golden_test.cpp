@@ -1,6 +1,5 @@
-// Generation from end to end on tiny models, against transformers' generate(): greedy runs under every rule,
-// and the distribution that sampling draws from. Owns the reading of generation.json; the rules alone are
-// tested in tests/unit.
+// The distribution that sampling draws from, on tiny models, against transformers. Whole runs are in
+// generate_golden_test.cpp; the rules alone are tested in tests/unit.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -50,49 +49,12 @@ std::string label(const Json& golden) {
          golden.at("name").get<std::string>();
 }
 
-// Needs a second forward pass, so more than a RequestState.
-bool is_guided(const Json& golden) {
-  return golden.at("params").contains("guidance_scale");
-}
-
-std::vector<uint32_t> run(LoadedModel& model, const std::vector<uint32_t>& prompt,
-                          const generation::Params& params) {
-  const size_t vocab = model.architecture.spec.vocab_size;
-  generation::RequestState state(params, prompt, vocab);
-  model::Sequence sequence;
-  model.decoder.prefill(sequence, prompt);
-  while (true) {
-    const auto row = model.decoder.logits(0);
-    std::vector<float> scores(row.begin(), row.end());
-    state.push_logits(scores);
-    if (state.finished()) break;
-    const uint32_t last = state.ids().back();
-    const model::Span span{&sequence, {&last, 1}, 1};
-    model.decoder.forward({&span, 1});
-  }
-  model.cache.release(sequence);
-  return {state.generated().begin(), state.generated().end()};
-}
-
 // Two probabilities so close that rounding may exchange their places.
 bool has_near_neighbour(const Json& probs, size_t i) {
   const double p = probs[i][1].get<double>();
   const double room = 2 * kProbabilityTolerance * p;
   return (i > 0 && probs[i - 1][1].get<double>() - p < room) ||
          (i + 1 < probs.size() && p - probs[i + 1][1].get<double>() < room);
-}
-
-TEST(GenerationGolden, GreedyUnderEveryRule) {
-  Cases cases;
-  size_t compared = 0;
-  for (const Json& golden : cases.json.at("cases")) {
-    if (golden.at("kind") != "greedy" || is_guided(golden)) continue;
-    const auto prompt = prompt_of(cases, golden);
-    const auto found = run(cases.model(golden.at("model")), prompt, params_of(golden));
-    EXPECT_EQ(found, golden.at("ids").at(0).get<std::vector<uint32_t>>()) << label(golden);
-    ++compared;
-  }
-  EXPECT_GE(compared, 60u);
 }
 
 TEST(GenerationGolden, DistributionThatIsDrawnFrom) {

@@ -25,7 +25,7 @@ class SmolLm2 : public testing::Test {
   static void SetUpTestSuite() {
     const char* directory = std::getenv("RHAPSODE_SMOLLM2");
     if (directory == nullptr) return;
-    const std::string file = testing::TempDir() + "smollm2.yaml";
+    const std::string file = ::testing::TempDir() + "smollm2.yaml";
     std::ofstream(file)
         << "generator:\n  active_model: smollm2\n  models:\n    smollm2:\n      type: huggingface\n"
         << "      model_id: \"" << directory << "\"\n      torch_dtype: float32\n      do_sample: false\n"

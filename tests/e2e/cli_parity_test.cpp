@@ -1,0 +1,64 @@
+// `parity` of the real binary: a trace of its own is equal, a doctored one differs where it was doctored,
+// others are refused.
+#include "program.h"
+
+namespace rhapsode::testing {
+namespace {
+
+class CliParity : public ::testing::Test {
+ protected:
+  std::string config() const {
+    return scratch_.put("tiny.yaml", tiny_yaml(fixture("golden/llama-mqa"), {"do_sample: false"}));
+  }
+  // A greedy trace of eight steps.
+  Json trace() const {
+    return rhapsode({"run", "-c", config(), "--ids", "5,9,2,40", "--set", "max_tokens=8", "--set",
+                     "eos_token_id=[]", "--trace", "4", "--json"})
+        .json();
+  }
+  Outcome parity(const Json& trace) const {
+    return rhapsode(
+        {"parity", "-c", config(), "--against", scratch_.put("trace.json", trace.dump()), "--json"});
+  }
+  Scratch scratch_;
+};
+
+TEST_F(CliParity, OfItsOwnTrace) {
+  const Outcome outcome = parity(trace());
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const Json result = outcome.json();
+  EXPECT_EQ(result.at("equal"), true);
+  EXPECT_EQ(result.at("within_noise"), true);
+  EXPECT_EQ(result.at("steps"), 8);
+  EXPECT_EQ(result.at("first_difference"), nullptr);
+  EXPECT_EQ(result.at("largest_logit_error"), 0.0);
+}
+
+TEST_F(CliParity, NamesTheStepThatDiffers) {
+  Json doctored = trace();
+  const uint32_t second_best = doctored.at("steps").at(3).at("top").at(1).at(0).get<uint32_t>();
+  const uint32_t best = doctored.at("output_ids").at(3).get<uint32_t>();
+  doctored["output_ids"][3] = doctored["steps"][3]["id"] = second_best;
+  const Outcome outcome = parity(doctored);
+  EXPECT_EQ(outcome.code, 1);
+  const Json difference = outcome.json().at("first_difference");
+  EXPECT_EQ(difference.at("step"), 3);
+  EXPECT_EQ(difference.at("expected"), second_best);
+  EXPECT_EQ(difference.at("found"), best);
+  EXPECT_GT(difference.at("gap").get<double>(), 0.0);
+  EXPECT_EQ(outcome.json().at("equal"), false);
+}
+
+TEST_F(CliParity, RefusesWhatIsNoTrace) {
+  Json broken = trace();
+  broken["steps"].erase(broken["steps"].size() - 1);
+  const Outcome outcome = parity(broken);
+  EXPECT_EQ(outcome.code, 9);
+  EXPECT_EQ(outcome.error_code(), "bad-trace");
+  Json foreign = trace();
+  foreign["prompt_ids"][0] = 1u << 30;
+  EXPECT_EQ(parity(foreign).code, 9);
+}
+
+}  // namespace
+}  // namespace rhapsode::testing
