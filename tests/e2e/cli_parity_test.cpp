@@ -13,7 +13,7 @@ class CliParity : public ::testing::Test {
   // A greedy trace of eight steps.
   Json trace() const {
     return rhapsode({"run", "-c", config(), "--ids", "5,9,2,40", "--set", "max_tokens=8", "--set",
-                     "eos_token_id=[]", "--trace", "4", "--json"})
+                     "eos_token_id=0", "--trace", "4", "--json"})
         .json();
   }
   Outcome parity(const Json& trace) const {
