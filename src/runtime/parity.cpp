@@ -94,8 +94,8 @@ class TraceReader {
   Json json_;
 };
 
-// Rounding errors of a whole forward pass, relative to the largest logit (and to a hidden state's norm): the bounds that
-// tests/golden holds every family to.
+// Rounding errors of a whole forward pass, relative to the largest logit (and to a hidden state's norm): the
+// bounds that tests/golden holds every family to.
 double relative_noise(Dtype dtype) {
   switch (dtype) {
     case Dtype::bf16:

@@ -7,13 +7,11 @@ namespace {
 
 class CliParity : public ::testing::Test {
  protected:
-  std::string config() const {
-    return scratch_.put("tiny.yaml", tiny_yaml(fixture("golden/llama-mqa"), {"do_sample: false"}));
-  }
+  std::string config() const { return scratch_.put("tiny.yaml", tiny_yaml(fixture("golden/llama-mqa"))); }
   // A greedy trace of eight steps.
   Json trace() const {
-    return rhapsode({"run", "-c", config(), "--ids", "5,9,2,40", "--set", "max_tokens=8", "--set",
-                     "eos_token_id=0", "--trace", "4", "--json"})
+    return rhapsode({"run", "-c", config(), "--ids", "5,9,2,40", "--set", "eos_token_id=0", "--trace", "4",
+                     "--json"})
         .json();
   }
   Outcome parity(const Json& trace) const {
