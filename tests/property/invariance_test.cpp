@@ -24,26 +24,28 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 class Invariance : public testing::TestWithParam<std::string> {
  protected:
   std::vector<float> run(Dtype dtype, uint32_t threads, uint32_t chunk, std::string_view isa = {}) {
-    LoadedModel model(golden_directory(GetParam()), dtype, threads, chunk, isa, 1600);
-    return model.logits(some_ids(150, model.architecture.spec.vocab_size, 7));
+    LoadedModel model(golden_directory(GetParam()), dtype, threads, chunk, isa, 128);
+    return model.logits(some_ids(90, model.architecture.spec.vocab_size, 7));
   }
 };
 
 TEST_P(Invariance, ThreadsAndChunks) {
-  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+  struct Cell {
+    uint32_t threads, chunk;
+  };
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
     const std::vector<float> whole = run(dtype, 1, 256);
-    for (const uint32_t threads : {1u, 2u, 3u})
-      for (const uint32_t chunk : {1u, 7u, 64u, 256u})
-        EXPECT_TRUE(same_bits(run(dtype, threads, chunk), whole))
-            << torch_name(dtype) << " threads " << threads << " chunk " << chunk;
+    for (const Cell cell : {Cell{2, 256}, Cell{1, 1}, Cell{3, 7}, Cell{2, 64}})
+      EXPECT_TRUE(same_bits(run(dtype, cell.threads, cell.chunk), whole))
+          << torch_name(dtype) << " threads " << cell.threads << " chunk " << cell.chunk;
   }
 }
 
 TEST_P(Invariance, KernelSets) {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
-    const std::vector<float> reference = run(dtype, 2, 64, "reference");
+    const std::vector<float> reference = run(dtype, 1, 64, "reference");
     for (const kernels::KernelSet& set : kernels::kernel_sets()) {
-      if (!set.supported) continue;
+      if (!set.supported || set.kernels->name == "reference") continue;
       EXPECT_TRUE(same_bits(run(dtype, 2, 64, set.kernels->name), reference))
           << torch_name(dtype) << " " << set.kernels->name;
     }
@@ -75,15 +77,15 @@ TEST_P(Invariance, Batch) {
 }
 
 TEST_P(Invariance, LongContextDecodesAsItPrefills) {
-  LoadedModel model(golden_directory(GetParam()), Dtype::f32, 2, 256, {}, 1600);
+  LoadedModel model(golden_directory(GetParam()), Dtype::f32, 2, 256, {}, 1100);
   if (model::depends_on_length(model.architecture.spec.rope_tables.front()))
     GTEST_SKIP() << "keys keep their step's base";
-  const std::vector<uint32_t> ids = some_ids(1300, model.architecture.spec.vocab_size, 11);
+  const std::vector<uint32_t> ids = some_ids(1060, model.architecture.spec.vocab_size, 11);
   const std::vector<float> whole = model.logits(ids);
   model::Sequence sequence;
-  model.decoder.prefill(sequence, std::span(ids).first(1290));
+  model.decoder.prefill(sequence, std::span(ids).first(1055));
   const size_t vocab = model.architecture.spec.vocab_size;
-  for (size_t i = 1290; i < ids.size(); ++i) {
+  for (size_t i = 1055; i < ids.size(); ++i) {
     const model::Span span{&sequence, std::span(ids).subspan(i, 1), 1};
     model.decoder.forward({&span, 1});
     ASSERT_EQ(std::memcmp(model.decoder.logits(0).data(), &whole[i * vocab], vocab * sizeof(float)), 0) << i;
