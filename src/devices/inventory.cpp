@@ -1,5 +1,8 @@
 #include "devices/inventory.h"
 
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+
 #include <algorithm>
 #include <fstream>
 #include <optional>
@@ -27,6 +30,26 @@ std::optional<uint64_t> number_in(const std::string& file) {
   uint64_t n = 0;
   if (in >> n) return n;
   return std::nullopt;  // missing, or "max"
+}
+
+// What the kernel says where /proc is not mounted: less exact, since reclaimable page cache does not count as
+// free.
+struct SystemMemory {
+  uint64_t total = 0;
+  uint64_t free = 0;
+};
+
+SystemMemory system_memory() {
+  struct sysinfo info {};
+  if (::sysinfo(&info) != 0) return {};
+  return {uint64_t{info.totalram} * info.mem_unit, (uint64_t{info.freeram} + info.bufferram) * info.mem_unit};
+}
+
+// The peak that the kernel counts for this process.
+uint64_t counted_peak_bytes() {
+  struct rusage usage {};
+  if (::getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
 std::string cpu_name() {
@@ -75,8 +98,9 @@ Inventory read_inventory() {
   Inventory inventory;
   inventory.cpu_name = cpu_name();
   inventory.cores = usable_cores();
-  inventory.ram_bytes = proc_bytes("/proc/meminfo", "MemTotal").value_or(0);
-  inventory.available_bytes = proc_bytes("/proc/meminfo", "MemAvailable").value_or(inventory.ram_bytes);
+  const SystemMemory memory = system_memory();
+  inventory.ram_bytes = proc_bytes("/proc/meminfo", "MemTotal").value_or(memory.total);
+  inventory.available_bytes = proc_bytes("/proc/meminfo", "MemAvailable").value_or(memory.free);
   const CgroupMemory cgroup = cgroup_memory(inventory.ram_bytes);
   if (cgroup.limit > 0) {
     inventory.cgroup_limit_bytes = cgroup.limit;
@@ -87,10 +111,10 @@ Inventory read_inventory() {
 }
 
 uint64_t resident_bytes() {
-  return proc_bytes("/proc/self/status", "VmRSS").value_or(0);
+  return proc_bytes("/proc/self/status", "VmRSS").value_or(counted_peak_bytes());
 }
 uint64_t peak_resident_bytes() {
-  return proc_bytes("/proc/self/status", "VmHWM").value_or(0);
+  return proc_bytes("/proc/self/status", "VmHWM").value_or(counted_peak_bytes());
 }
 
 }  // namespace rhapsode::devices
