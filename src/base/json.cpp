@@ -133,7 +133,8 @@ class Guard {
     Level& level = levels_.back();
     level.key = v;
     if (!level.keys.insert(v))
-      fail("duplicate-key", "an object has the same key twice", token_start(), excerpt(v), "each key once");
+      fail("duplicate-key", "an object has the same key twice", token_start(),
+           fmt::format("\"{}\"", excerpt(v)), "each key once");
     events_.key(scan_, v);
     return true;
   }

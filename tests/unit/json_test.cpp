@@ -43,6 +43,7 @@ TEST(Json, RefusesDuplicateKeysHoweverSpelled) {
     const auto error = parse_error(text);
     ASSERT_TRUE(error) << text;
     EXPECT_EQ(error->code, "duplicate-key") << text;
+    EXPECT_FALSE(error->found.empty()) << text;
   }
   const auto error = parse_error("{\"a\":1,\n\"\\u0061\":2}");
   EXPECT_EQ(error->line, 2u);
