@@ -8,7 +8,7 @@ status=0
 ctest --test-dir "$build" -L "$labels" -j "$(nproc)" --output-on-failure --no-tests=error \
   --output-junit "$(realpath "$build")/test-record.xml" || status=$?
 
-cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1)
+cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1) || true # a bare root may lack /proc
 echo "CPU: ${cpu:-unknown (no /proc/cpuinfo)}, $(nproc) cores"
 [[ ! -x $build/tests/kernel_sets ]] || "$build/tests/kernel_sets"
 [[ -f $record ]] || exit "$status"
