@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <set>
+#include <unordered_map>
 
 #include "base/checked.h"
 #include "checkpoint/gguf_model.h"
@@ -43,6 +44,9 @@ uint64_t size_of(Dim dim, const Sizes& s) {
   }
   return 0;
 }
+
+// A file may hold millions of tensors: none is searched for by walking through them.
+using ByName = std::unordered_map<std::string_view, const TensorEntry*>;
 
 struct Rule {
   const char* gguf;
@@ -163,6 +167,11 @@ Sizes read_sizes(const File& file, const Family& family) {
   Sizes s{};
   s.hidden = count("embedding_length");
   s.layers = count("block_count");
+  // Each layer has tensors: a larger count is a lie, and must not size anything.
+  if (s.layers > file.tensors.size())
+    throw bad_metadata(file, prefix + "block_count", "the file promises more layers than it has tensors")
+        .saw(fmt::format("{} layers", s.layers))
+        .want(fmt::format("at most {}", file.tensors.size()));
   s.ffn = count("feed_forward_length");
   s.heads = count("attention.head_count");
   s.kv_heads = count_or("attention.head_count_kv", s.heads);
@@ -277,7 +286,7 @@ void add_family_keys(const File& file, const Family& family, const Sizes& s, Ord
   }
 }
 
-OrderedJson build_config(const File& file, const Family& family, const Sizes& s) {
+OrderedJson build_config(const File& file, const ByName& by_name, const Family& family, const Sizes& s) {
   const std::string prefix = std::string(family.architecture) + ".";
   const DefaultIds ids = default_ids(family.model_type);
   OrderedJson config;
@@ -294,7 +303,7 @@ OrderedJson build_config(const File& file, const Family& family, const Sizes& s)
   config["initializer_range"] = 0.02;
   config["attention_dropout"] = 0.0;
   config["use_cache"] = true;
-  config["tie_word_embeddings"] = file.find("output.weight") == nullptr;
+  config["tie_word_embeddings"] = !by_name.contains("output.weight");
   config["bos_token_id"] = token_id(file, "bos_token_id", s, ids.bos);
   config["eos_token_id"] = token_id(file, "eos_token_id", s, ids.eos);
   config["pad_token_id"] = token_id(file, "padding_token_id", s, ids.pad);
@@ -305,15 +314,16 @@ OrderedJson build_config(const File& file, const Family& family, const Sizes& s)
 }
 
 // Finds the tensor of a rule and checks its shape and type.
-TensorPlan planned(const File& file, const std::string& source, std::string target, const Rule& rule,
-                   const Sizes& s) {
+TensorPlan planned(const File& file, const ByName& by_name, const std::string& source, std::string target,
+                   const Rule& rule, const Sizes& s) {
   const auto bad = [&](const char* code, const char* message) {
     return Error(ErrorKind::integrity, code, message)
         .in(file.path)
         .at(source)
         .hint("the file is damaged or incomplete: fetch or export it again");
   };
-  const TensorEntry* tensor = file.find(source);
+  const auto found = by_name.find(source);
+  const TensorEntry* tensor = found == by_name.end() ? nullptr : found->second;
   std::vector<uint64_t> shape{size_of(rule.rows, s)};
   if (rule.cols != Dim::none) shape.push_back(size_of(rule.cols, s));
   if (tensor == nullptr)
@@ -353,8 +363,10 @@ void note_ignored(const File& file, const Family& family, ModelPlan& plan) {
 ModelPlan plan_model(const File& file) {
   const Family& family = family_of(file);
   const Sizes s = read_sizes(file, family);
+  ByName by_name;
+  for (const TensorEntry& tensor : file.tensors) by_name.emplace(tensor.name, &tensor);
   ModelPlan plan;
-  plan.config = build_config(file, family, s);
+  plan.config = build_config(file, by_name, family, s);
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
     if (!plan.config[key].is_null()) plan.generation_config[key] = plan.config[key];
   const auto with_norms = [&](Rule rule) {
@@ -362,11 +374,10 @@ ModelPlan plan_model(const File& file) {
     return rule;
   };
   const auto add = [&](const Rule& rule, const std::string& from, const std::string& to) {
-    plan.tensors.push_back(planned(file, from + rule.gguf, to + rule.hf, with_norms(rule), s));
+    plan.tensors.push_back(planned(file, by_name, from + rule.gguf, to + rule.hf, with_norms(rule), s));
   };
   if (!plan.config["tie_word_embeddings"].get<bool>()) add(kHead, "", "");
   add(kEmbedding, "", "");
-  // A file that promises more layers than it has tensors ends at the first missing one.
   for (uint64_t i = 0; i < s.layers; ++i)
     for (const Rule& rule : family.layer)
       add(rule, fmt::format("blk.{}.", i), fmt::format("model.layers.{}.", i));

@@ -363,12 +363,6 @@ void place_tensors(const Reader& in, File& file, const std::vector<uint64_t>& of
 
 }  // namespace
 
-const TensorEntry* File::find(const std::string& name) const {
-  for (const TensorEntry& tensor : tensors)
-    if (tensor.name == name) return &tensor;
-  return nullptr;
-}
-
 File parse(const ReadAt& read_at, uint64_t file_bytes, const std::string& path) {
   Reader in(read_at, file_bytes, path);
   File file;

@@ -71,8 +71,6 @@ struct File {
   uint32_t version = 0;
   std::map<std::string, Value> metadata;
   std::vector<TensorEntry> tensors;  // in the file's order
-
-  const TensorEntry* find(const std::string& name) const;
 };
 
 // Fills `out` from an offset; never asked for bytes behind file_bytes.

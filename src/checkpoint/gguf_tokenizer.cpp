@@ -17,6 +17,9 @@ namespace {
 
 constexpr int64_t kControl = 3;
 constexpr int64_t kUserDefined = 4;
+// Trying every cut of a token costs its length squared; the longest tokens of real vocabularies have some
+// hundred bytes.
+constexpr size_t kMaxDerivedBytes = 1024;
 
 constexpr const char* kLlama3Split =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
@@ -206,6 +209,10 @@ void derive_merges(const File& file, Parts& parts) {
     const int64_t id = parts.ids.at(token);
     const double score =
         parts.kind == Kind::gemma ? -static_cast<double>(id) : (*scores)[static_cast<size_t>(id)];
+    if (token.size() > kMaxDerivedBytes)
+      throw bad_metadata(file, "tokenizer.ggml.tokens", "a token is too long to derive merges from")
+          .saw(fmt::format("\"{}\" (token {}, {} bytes)", excerpt(token), id, token.size()))
+          .want(fmt::format("at most {} bytes", kMaxDerivedBytes));
     const std::vector<std::string_view> pieces = characters(token);
     const size_t first = all.size();
     size_t cut = 0;

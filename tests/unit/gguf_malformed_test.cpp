@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <functional>
 
 #include "base/json.h"
@@ -373,6 +374,66 @@ TEST(GgufMalformed, ModelsThatContradictThemselvesAreRefused) {
     cases += 3;
   }
   EXPECT_GE(cases, 100u);
+}
+
+// A count of layers is a promise of tensors: it must not be believed before they are counted, for some
+// families' config has an entry a layer.
+TEST(GgufMalformed, MoreLayersThanTensorsCostNothing) {
+  for (const char* name : {"gemma2", "gemma3", "qwen2", "qwen3", "phi3", "llama_smollm"}) {
+    const std::string path = RHAPSODE_FIXTURES "/gguf/" + std::string(name) + ".gguf";
+    const std::string bytes = read_file(path);
+    File file =
+        parse([&](uint64_t offset,
+                  std::span<std::byte> out) { std::memcpy(out.data(), bytes.data() + offset, out.size()); },
+              bytes.size(), path);
+    const std::string key = std::get<std::string>(file.metadata.at("general.architecture")) + ".block_count";
+    for (const int64_t layers :
+         {int64_t{INT32_MAX}, int64_t{100'000}, static_cast<int64_t>(file.tensors.size()) + 1}) {
+      file.metadata[key] = layers;
+      const auto error = error_of([&] { plan_model(file); });
+      expect_complete(error, name);
+      EXPECT_EQ(error->path, key) << name;
+    }
+  }
+}
+
+TEST(GgufMalformed, ATokenTooLongToCutIsRefused) {
+  const std::string path = RHAPSODE_FIXTURES "/gguf/llama_spm.gguf";
+  const std::string bytes = read_file(path);
+  File file =
+      parse([&](uint64_t offset,
+                std::span<std::byte> out) { std::memcpy(out.data(), bytes.data() + offset, out.size()); },
+            bytes.size(), path);
+  auto& tokens = std::get<std::vector<std::string>>(file.metadata.at("tokenizer.ggml.tokens"));
+  tokens.back() = std::string(1024, 'a');
+  EXPECT_FALSE(error_of([&] { build_tokenizer(file); }));
+  tokens.back() = std::string(8 << 20, 'a');
+  expect_complete(error_of([&] { build_tokenizer(file); }), "long token");
+}
+
+// Many tensors are looked up in a time that grows with their number, not with its square.
+TEST(GgufMalformed, ManyTensorsArePlannedInLinearTime) {
+  const std::string path = RHAPSODE_FIXTURES "/gguf/llama_smollm.gguf";
+  const std::string bytes = read_file(path);
+  const File good =
+      parse([&](uint64_t offset,
+                std::span<std::byte> out) { std::memcpy(out.data(), bytes.data() + offset, out.size()); },
+            bytes.size(), path);
+  const auto seconds_of = [&](int64_t layers) {
+    File file = good;
+    file.metadata["llama.block_count"] = layers;
+    for (const TensorEntry& tensor : good.tensors)
+      for (int64_t i = 2; i < layers && tensor.name.starts_with("blk.0."); ++i) {
+        file.tensors.push_back(tensor);
+        file.tensors.back().name = "blk." + std::to_string(i) + tensor.name.substr(5);
+      }
+    const std::clock_t start = std::clock();  // processor time: the machine may be busy
+    EXPECT_EQ(plan_model(file).tensors.size(), static_cast<size_t>(2 + 9 * layers));
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  };
+  const double small = seconds_of(1000);
+  const double large = seconds_of(8000);
+  EXPECT_LT(large, 24 * small + 0.05);  // linear: 8; quadratic: 64
 }
 
 }  // namespace
