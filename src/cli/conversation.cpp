@@ -63,7 +63,7 @@ runtime::GenerateResult Conversation::answer(const OrderedJson& messages,
         .want(fmt::format("fewer than {}", context_tokens()))
         .hint("/clear starts anew; --set max_context=N reserves more");
   shortened_to_.reset();
-  if (const uint64_t room = context_tokens() - prompt; room < static_cast<uint64_t>(params_.max_new_tokens)) {
+  if (const uint64_t room = context_tokens() - prompt; room < generation::answer_limit(params_, prompt)) {
     request.params.max_new_tokens = static_cast<int64_t>(room);
     shortened_to_ = room;
   }

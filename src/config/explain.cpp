@@ -25,6 +25,9 @@ class Explainer {
   }
   void written();
   void implied();
+  const std::vector<Candidate>& collect();
+  Json default_value() const;
+  std::optional<std::string> other_length() const;
   void checkpoint();
   void token_ids();
   Json tokenizer_id() const;
@@ -35,6 +38,7 @@ class Explainer {
   std::string name_;
   const CheckpointFacts& facts_;
   Explanation out_;
+  bool by_user_ = false;
 };
 
 Json field(const Json& object, const std::string& name) {
@@ -101,22 +105,47 @@ Json union_of(const std::vector<Candidate>& candidates) {
   return ids;
 }
 
-Explanation Explainer::explain() {
-  out_.key = name_;
+// Of max_new_tokens and max_length one is in force: max_new_tokens where anybody but the default table says
+// it. The name of the other one, where this one is not.
+std::optional<std::string> Explainer::other_length() const {
+  if (name_ != "max_new_tokens" && name_ != "max_length") return std::nullopt;
+  const auto said = [&](const char* key) {
+    return Explainer(config_, *find_entry_key(key), facts_).collect().front().source != "default";
+  };
+  const bool by_new_tokens = said("max_new_tokens") || !said("max_length");
+  if (by_new_tokens == (name_ == "max_new_tokens")) return std::nullopt;
+  return by_new_tokens ? "max_new_tokens" : "max_length";
+}
+
+Json Explainer::default_value() const {
+  Json fallback = default_of(key_, transformers());
+  if (!fallback.is_null() || name_ != "pad_token_id") return fallback;
+  const Json eos = Explainer(config_, *find_entry_key("eos_token_id"), facts_).explain().value;
+  return eos.is_array() && !eos.empty() ? eos.front() : eos;
+}
+
+const std::vector<Candidate>& Explainer::collect() {
   implied();
   written();
-  const bool by_user = !out_.candidates.empty();
+  by_user_ = !out_.candidates.empty();
   checkpoint();
-  Json fallback = default_of(key_, transformers());
-  if (fallback.is_null() && name_ == "pad_token_id") {
-    const Json eos = Explainer(config_, *find_entry_key("eos_token_id"), facts_).explain().value;
-    fallback = eos.is_array() && !eos.empty() ? eos.front() : eos;
-  }
+  const Json fallback = default_value();
   // A default of nothing is still the answer where nobody says more.
   if (!fallback.is_null() || out_.candidates.empty()) out_.candidates.push_back({"default", fallback});
+  return out_.candidates;
+}
+
+Explanation Explainer::explain() {
+  collect();
+  out_.key = name_;
   out_.value = out_.candidates.front().value;
   out_.source = out_.candidates.front().source;
-  if (name_ == "eos_token_id" && !by_user && out_.source != "default") out_.value = union_of(out_.candidates);
+  if (name_ == "eos_token_id" && !by_user_ && out_.source != "default")
+    out_.value = union_of(out_.candidates);
+  if (const std::optional<std::string> winner = other_length()) {
+    out_.value = nullptr;
+    out_.source = *winner;
+  }
   return out_;
 }
 

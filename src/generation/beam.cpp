@@ -187,7 +187,7 @@ void BeamSearch::update_pool(const std::vector<Continuation>& found) {
 
 void BeamSearch::update_end(const std::vector<Continuation>& found) {
   const bool hopeful = params_.early_stopping == EarlyStopping::never && params_.length_penalty > 0;
-  const uint64_t length = hopeful ? static_cast<uint64_t>(params_.max_new_tokens) : generated_;
+  const uint64_t length = hopeful ? answer_limit(params_, prompt_tokens_) : generated_;
   const float best = running_[0].score / length_divisor(length, params_.length_penalty);
   const auto finished = [](const Slot& slot) { return slot.finished; };
   float worst = pool_[0].score;

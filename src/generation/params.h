@@ -2,6 +2,7 @@
 // defaults are generate()'s global ones (the guide's are applied by the runtime while merging).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,7 +16,8 @@ enum class PenaltyScope : uint8_t { all, generated };
 
 struct Params {
   int64_t max_new_tokens = 20;
-  int64_t min_length = 0;  // prompt included
+  std::optional<int64_t> max_length;  // prompt included; the smaller of the two limits holds
+  int64_t min_length = 0;             // prompt included
   int64_t min_new_tokens = 0;
   bool do_sample = false;
   double temperature = 1.0;
@@ -46,5 +48,14 @@ struct Params {
   int64_t max_matching_ngram_size = 2;
   uint64_t seed = 0;
 };
+
+constexpr int64_t kNoLimit = int64_t{1} << 40;  // max_new_tokens where max_length alone limits
+
+// Most tokens of an answer to a prompt of that length; 0 where max_length leaves no room.
+inline uint64_t answer_limit(const Params& params, uint64_t prompt_tokens) {
+  const auto prompt = static_cast<int64_t>(prompt_tokens);
+  const int64_t room = std::max<int64_t>(params.max_length.value_or(prompt + kNoLimit) - prompt, 0);
+  return static_cast<uint64_t>(std::min(params.max_new_tokens, room));
+}
 
 }  // namespace rhapsode::generation

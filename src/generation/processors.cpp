@@ -82,7 +82,7 @@ void ProcessorList::Phrases::sort_like_reference() {
 ProcessorList::ProcessorList(const Params& params, const PromptShape& shape)
     : params_(params),
       shape_(shape),
-      max_length_(shape.prompt_tokens + static_cast<uint64_t>(params.max_new_tokens)),
+      max_length_(shape.prompt_tokens + answer_limit(params, shape.prompt_tokens)),
       sampling_(is_sampling(params)),
       warpers_(params),
       eos_(known_ids(params.eos_token_id, shape.vocab_size)),

@@ -28,7 +28,7 @@ double steady_seconds() {
 
 StopRules::StopRules(const Params& params, uint64_t prompt_tokens, Clock clock)
     : eos_(params.eos_token_id),
-      max_length_(prompt_tokens + static_cast<uint64_t>(params.max_new_tokens)),
+      max_length_(prompt_tokens + answer_limit(params, prompt_tokens)),
       max_time_s_(params.max_time_s),
       clock_(std::move(clock)),
       started_s_(clock_()) {}

@@ -62,9 +62,10 @@ void check_sampling(const Params& p) {
 
 void check_lengths(const Params& p) {
   // Lengths are sums of two of these: far from where they could overflow.
-  constexpr int64_t kMost = int64_t{1} << 40;
-  require(p.max_new_tokens >= 1 && p.max_new_tokens <= kMost, "max_new_tokens", p.max_new_tokens,
+  require(p.max_new_tokens >= 1 && p.max_new_tokens <= kNoLimit, "max_new_tokens", p.max_new_tokens,
           "1 or more");
+  if (p.max_length)
+    require(*p.max_length >= 1 && *p.max_length <= kNoLimit, "max_length", *p.max_length, "1 or more");
   require(p.min_length >= 0, "min_length", p.min_length, "0 or more");
   require(p.min_new_tokens >= 0, "min_new_tokens", p.min_new_tokens, "0 or more");
   require(p.no_repeat_ngram_size >= 0, "no_repeat_ngram_size", p.no_repeat_ngram_size, "0 (off) or more");
@@ -137,6 +138,12 @@ void validate(const Params& params, uint64_t prompt_tokens, uint64_t vocab_size)
     throw Error(ErrorKind::usage, "empty-prompt", "the prompt has no tokens").want("at least one token");
   check_sampling(params);
   check_lengths(params);
+  if (answer_limit(params, prompt_tokens) == 0)
+    throw Error(ErrorKind::usage, "prompt-too-long", "the prompt leaves no room for an answer in max_length")
+        .at("max_length")
+        .saw(fmt::format("{} tokens, max_length {}", prompt_tokens, *params.max_length))
+        .want(fmt::format("fewer than {} tokens", *params.max_length))
+        .hint("set max_new_tokens, raise max_length, or shorten the prompt");
   check_rules(params, Vocabulary{vocab_size});
   check_beams(params, vocab_size);
 }

@@ -262,7 +262,8 @@ RequestSize request_size(const GenerateRequest& request) {
   const uint64_t sequences =
       halves * static_cast<uint64_t>(std::max(params.num_beams, params.num_return_sequences));
   const uint64_t drafted = static_cast<uint64_t>(params.prompt_lookup_num_tokens.value_or(0));
-  return {request.prompt_ids.size() + static_cast<uint64_t>(params.max_new_tokens), sequences,
+  const uint64_t prompt = request.prompt_ids.size();
+  return {prompt + generation::answer_limit(params, prompt), sequences,
           static_cast<uint32_t>(std::max(sequences, drafted + 1))};
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 
@@ -87,6 +88,23 @@ void apply_guide(Params& params) {
   params.do_sample = true;
 }
 
+// As generate() does: max_new_tokens wins over max_length whoever sets either; without both, the default's
+// length counts new tokens, and generate()'s own ends at the model's last position.
+void settle_lengths(const config::ModelEntry& entry, const CheckpointDefaults& file, uint64_t positions,
+                    Params& params) {
+  const config::Generation& yaml = entry.generation;
+  if (yaml.max_new_tokens || file.has("max_new_tokens")) return;
+  int64_t length = 0;
+  file.integer("max_length", 1, length);
+  if (yaml.max_length) length = yaml.max_length->value;
+  if (length > 0) {
+    params.max_length = length;
+    params.max_new_tokens = generation::kNoLimit;
+  } else if (entry.defaults && entry.defaults->value == "transformers") {
+    params.max_length = static_cast<int64_t>(positions);
+  }
+}
+
 void apply_checkpoint(const CheckpointDefaults& file, Params& params) {
   constexpr double kHuge = 1e9;
   file.integer("max_new_tokens", 1, params.max_new_tokens);
@@ -112,7 +130,9 @@ void apply_checkpoint(const CheckpointDefaults& file, Params& params) {
   params.suppress_tokens = file.ids("suppress_tokens");
   params.begin_suppress_tokens = file.ids("begin_suppress_tokens");
   params.forced_eos_token_id = file.ids("forced_eos_token_id");
-  if (file.has("pad_token_id")) params.pad_token_id = file.ids("pad_token_id").front();
+  int64_t pad = 0;
+  file.integer("pad_token_id", std::numeric_limits<int64_t>::min(), pad);
+  if (file.has("pad_token_id")) params.pad_token_id = pad;
 }
 
 template <typename T, typename U>
@@ -196,10 +216,13 @@ Params resolve_params(const Assembly& assembly) {
   const config::ModelEntry& entry = assembly.entry();
   Params params;
   if (!entry.defaults || entry.defaults->value == "guide") apply_guide(params);
-  const CheckpointDefaults file(assembly.facts.generation_config,
-                                assembly.directory + "/generation_config.json");
+  // Without a generation_config.json transformers takes generation keys from config.json.
+  const bool own = !assembly.facts.generation_config.is_null();
+  const CheckpointDefaults file(own ? assembly.facts.generation_config : assembly.facts.config,
+                                assembly.directory + (own ? "/generation_config.json" : "/config.json"));
   apply_checkpoint(file, params);
   apply_yaml(entry.generation, params);
+  settle_lengths(entry, file, assembly.architecture.spec.max_position_embeddings, params);
   settle_modes(entry.generation, params);
   params.eos_token_id = eos_ids(assembly, file);
   if (!params.pad_token_id && assembly.architecture.spec.pad_token_id)

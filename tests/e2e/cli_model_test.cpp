@@ -184,6 +184,42 @@ TEST_F(CliRun, IdsWithoutJsonArePrintedAsIds) {
   EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "5,6,7", "-q"}).err, "");
 }
 
+// max_new_tokens wins over max_length whoever sets either; max_length counts the prompt.
+TEST_F(CliRun, LengthsAreThoseOfGenerate) {
+  const std::string model = scratch_.file("model");
+  std::filesystem::copy(fixture("golden/llama-mqa"), model);
+  const auto tokens = [&](const std::string& generation_config, const std::string& keys,
+                          const std::string& ids) {
+    std::ofstream(model + "/generation_config.json") << generation_config;
+    const std::string yaml = scratch_.put(
+        "lengths.yaml",
+        "generator:\n  active_model: tiny\n  models:\n    tiny:\n      type: huggingface\n      model_id: "
+        "\"" +
+            model + "\"\n      torch_dtype: float32\n      do_sample: false\n      eos_token_id: 100\n" +
+            keys);
+    const Outcome outcome = rhapsode({"run", "-c", yaml, "--ids", ids, "--json"});
+    return outcome.code == 0 ? outcome.json().at("usage").at("completion_tokens").dump()
+                             : outcome.error_code();
+  };
+  const std::string three = "5,6,7";
+  EXPECT_EQ(tokens("{}", "      max_length: 10\n", three), "7");
+  EXPECT_EQ(tokens(R"({"max_length": 9})", "", three), "6");
+  EXPECT_EQ(tokens(R"({"max_length": 9})", "      max_length: 10\n", three), "7");
+  EXPECT_EQ(tokens(R"({"max_length": 9})", "      max_tokens: 2\n", three), "2");
+  EXPECT_EQ(tokens(R"({"max_new_tokens": 4})", "      max_length: 10\n", three), "4");
+  EXPECT_EQ(tokens("{}", "      max_length: 3\n", three), "prompt-too-long");
+  EXPECT_EQ(tokens("{}", "      defaults: transformers\n", three), "20");
+  // The default length ends at the model's last position; an asked one need not.
+  std::string many = "5";
+  const uint64_t positions =
+      read_json_file(model + "/config.json").at("max_position_embeddings").get<uint64_t>();
+  for (uint64_t i = 1; i < positions - 3; ++i) many += ",6";
+  EXPECT_EQ(tokens("{}", "      defaults: transformers\n", many), "3");
+  many += ",7,7,7";
+  EXPECT_EQ(tokens("{}", "      defaults: transformers\n", many), "prompt-too-long");
+  EXPECT_EQ(tokens("{}", "      defaults: transformers\n      max_new_tokens: 2\n", many), "2");
+}
+
 TEST_F(CliRun, ExitCodes) {
   EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1,115"}).code, 2);
   EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1,x"}).code, 2);

@@ -176,6 +176,22 @@ TEST(Check, ExplainsWhichSourceWins) {
   EXPECT_EQ(rhapsode({"check", "-c", file, "--explain", "top_kk", "--json"}).code, 2);
 }
 
+// Of max_new_tokens and max_length one is in force, as in generate().
+TEST(Check, ExplainsWhichLengthIsInForce) {
+  const Scratch scratch;
+  std::string yaml = tiny_yaml(fixture("golden/llama-mqa"));
+  const std::string both = scratch.put("both.yaml", yaml + "      max_length: 12\n");
+  const Json length = rhapsode({"check", "-c", both, "--explain", "max_length", "--json"}).json();
+  EXPECT_EQ(length.at("value"), nullptr);
+  EXPECT_EQ(length.at("source"), "max_new_tokens");
+  yaml.replace(yaml.find("max_new_tokens: 8"), 17, "max_length: 12");
+  const std::string one = scratch.put("one.yaml", yaml);
+  const Json tokens = rhapsode({"check", "-c", one, "--explain", "max_new_tokens", "--json"}).json();
+  EXPECT_EQ(tokens.at("value"), nullptr);
+  EXPECT_EQ(tokens.at("source"), "max_length");
+  EXPECT_EQ(rhapsode({"check", "-c", one, "--explain", "max_length", "--json"}).json().at("value"), 12);
+}
+
 TEST(Check, BadYamlAndMissingFile) {
   const Scratch scratch;
   const std::string broken = scratch.put("a.yaml", "generator: [\n");
