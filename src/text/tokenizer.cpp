@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "text/ffi.h"
+#include "text/tokenizer_class.h"
 #include "text/tokenizer_impl.h"
 
 namespace rhapsode::text {
@@ -160,7 +161,7 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
 Tokenizer Tokenizer::load(const std::string& directory) {
   const std::string file = directory + "/tokenizer.json";
-  const std::string json = read_file(file);
+  const std::string json = apply_tokenizer_class(directory, read_file(file));
   Tokenizer tokenizer;
   Loader::fill(*tokenizer.impl_, json, file, read_settings(directory));
   return tokenizer;

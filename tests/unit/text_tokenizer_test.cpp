@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "support/scratch.h"
 #include "text/tokenizer.h"
 
 namespace rhapsode::text {
@@ -94,6 +95,27 @@ TEST(Tokenizer, AMegabyteOfOneClassComesBack) {
   const Tokenizer tokenizer = Tokenizer::load(kFixtures + "byte_level");
   const std::string spaces(size_t{1} << 20, ' ');
   EXPECT_EQ(tokenizer.decode(tokenizer.encode(spaces, {}).ids, false), spaces);
+}
+
+// LlamaTokenizer splits with a Metaspace of its own (ids by transformers); the families that use the file do
+// not.
+TEST(Tokenizer, TheLlamaClassBuildsItsOwnPipeline) {
+  const rhapsode::testing::Scratch scratch;
+  scratch.put("tokenizer.json", read_file(kFixtures + "prepend/tokenizer.json"));
+  const auto ids = [&](const char* config, const char* model_type, const char* text) {
+    scratch.put("tokenizer_config.json", config);
+    scratch.put("config.json", std::string(R"({"model_type":")") + model_type + "\"}");
+    return Tokenizer::load(scratch.path().string()).encode(text, {true, false}).ids;
+  };
+  using Ids = std::vector<uint32_t>;
+  const char* modern = R"({"tokenizer_class":"LlamaTokenizerFast"})";
+  const char* legacy = R"({"tokenizer_class":"LlamaTokenizer","legacy":true})";
+  const char* plain = R"({"tokenizer_class":"PreTrainedTokenizerFast"})";
+  EXPECT_EQ(ids(modern, "llama", "  the ship"), (Ids{331, 303, 333, 388, 293, 300}));
+  EXPECT_EQ(ids(modern, "mistral", "  the ship"), (Ids{331, 340, 388, 293, 300}));
+  EXPECT_EQ(ids(plain, "llama", "  the ship"), (Ids{331, 340, 388, 293, 300}));
+  EXPECT_EQ(ids(modern, "llama", "the <s>ship"), (Ids{340, 1, 388, 293, 300}));
+  EXPECT_EQ(ids(legacy, "llama", "the <s>ship"), (Ids{340, 1, 361, 292, 293, 300}));
 }
 
 // A minimal tokenizer.json, to be broken.
