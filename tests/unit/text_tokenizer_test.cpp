@@ -15,7 +15,7 @@ namespace {
 const std::string kFixtures = std::string(RHAPSODE_FIXTURES) + "/text/";
 using Ids = std::vector<uint32_t>;
 
-class TokenizerGolden : public testing::TestWithParam<const char*> {
+class TokenizerGolden : public ::testing::TestWithParam<const char*> {
  protected:
   TokenizerGolden()
       : tokenizer_(Tokenizer::load(kFixtures + GetParam())),
@@ -58,7 +58,7 @@ TEST_P(TokenizerGolden, OffsetsAreBytesOfTheText) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerGolden, testing::Values("byte_level", "metaspace", "prepend"));
+INSTANTIATE_TEST_SUITE_P(Fixtures, TokenizerGolden, ::testing::Values("byte_level", "metaspace", "prepend"));
 
 TEST(Tokenizer, NamesItsTokens) {
   const Tokenizer tokenizer = Tokenizer::load(kFixtures + "byte_level");
