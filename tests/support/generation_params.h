@@ -70,6 +70,7 @@ inline bool read_loop_key(const std::string& key, const Json& value, Params& p) 
   if (key == "length_penalty") return value.get_to(p.length_penalty), true;
   if (key == "eos_token_id") return value.get_to(p.eos_token_id), true;
   if (key == "guidance_scale") return p.guidance_scale = value.get<double>(), true;
+  if (key == "stop_strings") return value.get_to(p.stop_strings), true;
   if (key == "pad_token_id") return p.pad_token_id = value.get<int64_t>(), true;
   if (key == "prompt_lookup_num_tokens") return p.prompt_lookup_num_tokens = value.get<int64_t>(), true;
   if (key == "max_matching_ngram_size") return value.get_to(p.max_matching_ngram_size), true;
