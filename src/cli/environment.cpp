@@ -46,6 +46,17 @@ config::LoadRequest load_request(const Globals& globals, const std::string& comm
   return {globals.config, globals.model, globals.sets};
 }
 
+std::optional<config::Machine> machine_of(const Globals& globals) {
+  if (globals.machine.empty()) return std::nullopt;
+  std::string problem;
+  auto machine = config::parse_machine(globals.machine, problem);
+  if (machine) return machine;
+  throw Error(ErrorKind::usage, "bad-machine", "--machine names no devices: " + problem)
+      .at("--machine")
+      .saw(excerpt(globals.machine))
+      .want(config::kMachineForm);
+}
+
 uint32_t threads_of(const Globals& globals) {
   constexpr uint64_t kMost = 4096;
   return globals.threads.empty()

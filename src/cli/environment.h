@@ -8,6 +8,7 @@
 
 #include "cli/invocation.h"
 #include "config/config.h"
+#include "config/machine.h"
 #include "hub/hub.h"
 
 namespace rhapsode::cli {
@@ -20,6 +21,7 @@ history_file();  // $XDG_STATE_HOME/rhapsode/history, its directory is made; emp
 hub::HubSettings hub_settings(const Globals& globals);
 // Usage error where there is no -c. `command` names it in the help.
 config::LoadRequest load_request(const Globals& globals, const std::string& command);
+std::optional<config::Machine> machine_of(const Globals& globals);  // --machine
 uint32_t threads_of(const Globals& globals);  // 0 = all usable cores
 
 // Where the active model's files are.

@@ -21,6 +21,7 @@ struct Globals {
   std::vector<std::string> sets;
   std::string threads;
   std::string isa;
+  std::string machine;
   bool offline = false;
   bool json = false;
   bool quiet = false;

@@ -121,6 +121,7 @@ OrderedJson device_json(const DevicePlan& device) {
   out["quant_metadata_bytes"] = device.quant_metadata_bytes;
   out["kv_bytes"] = device.kv_bytes;
   out["workspace_bytes"] = device.workspace_bytes;
+  out["staging_bytes"] = device.staging_bytes;
   out["process_bytes"] = device.process_bytes;
   out["total_bytes"] = device.total_bytes();
   return out;
@@ -170,6 +171,8 @@ OrderedJson plan_json(const Plan& plan) {
   out["dtype_source"] = plan.dtype_source;
   out["context_tokens"] = plan.limits.context_tokens;
   out["context_source"] = plan.context_source;
+  out["placement"] = plan.strategy;
+  out["virtual_devices"] = plan.is_virtual;
   out["threads"] = plan.limits.threads;
   out["isa"] = plan.isa;
   out["attention"] = plan.attention;

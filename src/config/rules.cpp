@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "config/entry.h"
+#include "config/machine.h"
 #include "config/table.h"
 
 namespace rhapsode::config {
@@ -89,6 +90,12 @@ void Rules::loading() {
         "the guide asks for the flash-attn package and a recent GPU; here neither is needed, and every "
         "device has it";
     f.fix = "nothing to do: the plan names the kernel in use";
+  }
+  if (std::string problem; e_.devices && !parse_machine(e_.devices->value, problem)) {
+    Finding& f = at_value(Severity::error, "bad-machine", "devices", "these are no devices: " + problem);
+    f.found = e_.devices->value;
+    f.expected = kMachineForm;
+    f.fix = "write the sizes of the GPUs, and cpu= where layers may go to the CPU";
   }
   const auto is_gpu = [](const auto& row) { return row.first.kind == DeviceName::Kind::gpu; };
   if (e_.max_gpu_memory && std::any_of(e_.max_memory.begin(), e_.max_memory.end(), is_gpu)) {

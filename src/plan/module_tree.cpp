@@ -176,6 +176,12 @@ bool skip_matches(const std::string& entry, const std::string& module) {
   return module.starts_with(entry) && (module[entry.size()] == '.' || entry.back() == '.');
 }
 
+ModuleNames module_names(const arch::Spec& spec) {
+  const Skeleton names = skeleton_of(spec.model_type);
+  const std::string base = names.base + ".";
+  return {base + names.embed, base + names.layers, base + names.norm, "lm_head"};
+}
+
 ModuleTree module_tree(const arch::Spec& spec, const arch::ModelTensors& tensors,
                        const TreeOptions& options) {
   return Builder(spec, tensors, options).build();

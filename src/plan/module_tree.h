@@ -37,6 +37,12 @@ struct TreeOptions {
   std::vector<std::string> skip_modules;  // llm_int8_skip_modules; the output head is always skipped
 };
 
+// What transformers calls the parts of a model of this family.
+struct ModuleNames {
+  std::string embed, layers, norm, head;
+};
+ModuleNames module_names(const arch::Spec& spec);
+
 // Names are transformers' own, whatever the checkpoint calls its tensors.
 ModuleTree module_tree(const arch::Spec& spec, const arch::ModelTensors& tensors, const TreeOptions& options);
 

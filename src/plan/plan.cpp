@@ -7,9 +7,18 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/kernels.h"
+#include "plan/balance.h"
+#include "plan/changes.h"
+#include "plan/device_map.h"
+#include "plan/module_tree.h"
+#include "plan/units.h"
 
 namespace rhapsode::plan {
 namespace {
+
+using config::DeviceName;
+using config::Strategy;
+using Kind = config::DeviceName::Kind;
 
 void refuse_unsupported(const config::ModelEntry& entry) {
   if (!entry.quantization || entry.quantization->value == config::Quantization::none) return;
@@ -35,93 +44,128 @@ void choose_dtype(const PlanRequest& request, Plan& plan) {
   }
 }
 
-void choose_context(const PlanRequest& request, Plan& plan) {
+void choose_limits(const PlanRequest& request, Plan& plan) {
   const uint64_t trained = request.architecture->spec.max_position_embeddings;
+  StepLimits& limits = plan.limits;
   if (request.context_tokens) {
-    plan.limits.context_tokens = *request.context_tokens;
+    limits.context_tokens = *request.context_tokens;
     plan.context_source = "request";
   } else if (request.entry->max_context) {
-    plan.limits.context_tokens = static_cast<uint64_t>(request.entry->max_context->value);
+    limits.context_tokens = static_cast<uint64_t>(request.entry->max_context->value);
     plan.context_source = "max_context";
   } else {
-    plan.limits.context_tokens = std::min(trained, kDefaultContext);
+    limits.context_tokens = std::min(trained, kDefaultContext);
     plan.context_source = "default";
   }
+  limits.chunk_tokens = static_cast<uint32_t>(
+      std::clamp<uint64_t>(limits.context_tokens, request.logits_rows, kChunkTokens));
+  limits.logits_rows = request.logits_rows;
+  limits.threads = request.threads;
+  limits.gemm_tokens = request.kernels->gemm_tokens;
 }
 
-void note_downgrades(const PlanRequest& request, Plan& plan) {
-  const config::ModelEntry& entry = *request.entry;
-  const auto unused = [&](const std::string& what, const std::string& from) {
-    plan.downgrades.push_back({what, from, "unused", "this machine has no GPU; everything is on cpu"});
-  };
-  if (entry.max_gpu_memory) unused("max_gpu_memory", fmt::format("{} bytes", entry.max_gpu_memory->value));
-  for (const auto& [device, bytes] : entry.max_memory)
-    if (device.kind == config::DeviceName::Kind::gpu)
-      unused("max_memory." + device.to_text(), fmt::format("{} bytes", bytes.value));
-  for (const std::string& note : request.architecture->spec.notes)
-    plan.downgrades.push_back({"checkpoint", "config.json", "noted", note});
+std::optional<config::Machine> machine_of(const PlanRequest& request) {
+  if (request.machine || !request.entry->devices) return request.machine;
+  std::string problem;
+  const auto machine = config::parse_machine(request.entry->devices->value, problem);
+  if (machine) return machine;
+  throw Error(ErrorKind::config, "bad-machine", "these are no devices: " + problem)
+      .at("devices")
+      .want(config::kMachineForm);
 }
 
-// A map that names a GPU cannot be honoured here; "cpu" and the strategies can.
-void check_device_map(const config::ModelEntry& entry) {
-  if (!entry.device_map) return;
-  const auto refuse = [&](const config::DeviceName& device, const std::string& module) {
-    throw Error(ErrorKind::does_not_fit, "no-such-device",
-                "device_map names a device that this machine lacks")
-        .in(entry.device_map->origin.file, entry.device_map->origin.line, entry.device_map->origin.column)
-        .at(module.empty() ? "device_map" : "device_map." + module)
-        .saw(device.to_text())
-        .want("cpu, or a strategy: auto, balanced, balanced_low_0, sequential")
-        .hint("this machine has no GPU");
-  };
-  const config::DeviceMap& map = entry.device_map->value;
-  if (const auto* device = std::get_if<config::DeviceName>(&map)) {
-    if (device->kind != config::DeviceName::Kind::cpu) refuse(*device, "");
-  } else if (const auto* modules =
-                 std::get_if<std::vector<std::pair<std::string, config::DeviceName>>>(&map)) {
-    for (const auto& [module, device] : *modules)
-      if (device.kind != config::DeviceName::Kind::cpu) refuse(device, module);
+// Places the units of one context length; all but that length is decided before.
+class Layout {
+ public:
+  Layout(const PlanRequest& request, const Plan& plan) : request_(request), plan_(plan) {
+    weights_only_ = request.entry->accounting && request.entry->accounting->value == "weights";
+    MachineMemory memory{machine_of(request), request.inventory->available_bytes, request.process_bytes};
+    is_virtual_ = memory.machine.has_value();
+    limits_ = memory_limits(*request.entry, memory, !weights_only_);
+    if (request.entry->device_map) {
+      if (const auto* strategy = std::get_if<Strategy>(&request.entry->device_map->value))
+        strategy_ = *strategy;
+      else
+        written_ = true;
+    }
   }
-}
 
-uint64_t cpu_limit(const PlanRequest& request) {
-  uint64_t limit = request.inventory->available_bytes + request.process_bytes;
-  for (const auto& [device, bytes] : request.entry->max_memory)
-    if (device.kind == config::DeviceName::Kind::cpu) limit = std::min(limit, bytes.value);
-  return limit;
-}
+  bool is_virtual() const { return is_virtual_; }
+  const MemoryLimits& limits() const { return limits_; }
+  std::string strategy_name() const {
+    static constexpr const char* kNames[] = {"auto", "balanced", "balanced_low_0", "sequential"};
+    return written_ ? "device_map" : kNames[static_cast<size_t>(strategy_)];
+  }
 
-void map_modules(const PlanRequest& request, Plan& plan) {
-  const arch::ModelTensors& tensors = *request.tensors;
-  plan.device_map.emplace_back(tensors.embed_module, "cpu");
-  for (const arch::LayerTensors& layer : tensors.layers) plan.device_map.emplace_back(layer.module, "cpu");
-  plan.device_map.emplace_back(tensors.norm_module, "cpu");
-  plan.device_map.emplace_back(tensors.lm_head.parts.front().module, "cpu");
-}
+  // `notes` may be null.
+  Placement place_for(uint64_t context_tokens, std::vector<Unit>* units, std::vector<Downgrade>* notes) const {
+    StepLimits steps = plan_.limits;
+    steps.context_tokens = context_tokens;
+    PlacementProblem problem;
+    problem.units = model_units(
+        {&request_.architecture->spec, request_.tensors, plan_.dtype, steps, request_.sequences});
+    problem.devices = limits_.devices;
+    problem.head_workspace_bytes = workspace_bytes(request_.architecture->spec, steps);
+    steps.logits_rows = 0;
+    problem.step_workspace_bytes = workspace_bytes(request_.architecture->spec, steps);
+    problem.staging_slack_bytes = kStagingSlack;
+    Placement placement = placed(problem, notes);
+    if (units != nullptr) *units = std::move(problem.units);
+    return placement;
+  }
 
-DevicePlan account(const PlanRequest& request, Dtype dtype, const StepLimits& limits) {
-  const arch::Spec& spec = request.architecture->spec;
-  DevicePlan cpu;
-  cpu.name = cpu.kind = "cpu";
-  cpu.limit_bytes = cpu_limit(request);
-  cpu.weights_bytes = weight_bytes(quant::dense_format(dtype), spec, *request.tensors);
-  cpu.kv_bytes = request.sequences * kv_bytes(spec, dtype, limits.context_tokens);
-  cpu.workspace_bytes = workspace_bytes(spec, limits);
-  cpu.process_bytes = request.process_bytes;
-  return cpu;
-}
+ private:
+  // Each buffer inside a unit starts at a multiple of kAlignBytes.
+  static constexpr uint64_t kStagingSlack = 64 * kAlignBytes;
 
-bool context_fits(const PlanRequest& request, Dtype dtype, StepLimits limits, uint64_t context) {
-  limits.context_tokens = context;
-  const DevicePlan cpu = account(request, dtype, limits);
-  return cpu.total_bytes() <= cpu.limit_bytes;
-}
+  Placement placed(const PlacementProblem& problem, std::vector<Downgrade>* notes) const {
+    std::vector<Downgrade> ignored;
+    if (written_)
+      return account(problem, mapped_homes(*request_.entry, request_.architecture->spec, *request_.tensors,
+                                           problem, notes != nullptr ? *notes : ignored));
+    if (weights_only_) return placed_by_weights(problem);
+    return place(problem, strategy_);
+  }
 
-uint64_t longest_context(const PlanRequest& request, Dtype dtype, const StepLimits& limits) {
+  // As transformers would, whose maps know neither KV cache nor workspace; the bytes are then counted in full.
+  Placement placed_by_weights(const PlacementProblem& problem) const {
+    const config::ModelEntry& entry = *request_.entry;
+    TreeOptions options;
+    options.dtype = plan_.dtype;
+    const auto quantization = entry.quantization ? entry.quantization->value : config::Quantization::none;
+    if (quantization != config::Quantization::none)
+      options.bits = quantization == config::Quantization::int8 ? CountedBits::eight : CountedBits::four;
+    if (entry.quantization_config.llm_int8_skip_modules)
+      options.skip_modules = entry.quantization_config.llm_int8_skip_modules->value;
+    const ModuleTree tree = module_tree(request_.architecture->spec, *request_.tensors, options);
+    const BudgetRequest budgets{strategy_, limits_.budgets, limits_.user_given,
+                                options.bits != CountedBits::dense};
+    const ModuleMap map = infer_map(tree, strategy_budgets(tree, budgets));
+    std::vector<size_t> home;
+    for (const Unit& unit : problem.units)
+      home.push_back(find_device(problem, *device_of(map, unit.modules.front())));
+    Placement placement = account(problem, home);
+    for (const size_t device : home) {
+      const DeviceLimit& limit = problem.devices[device];
+      const bool computes = limit.name.kind == Kind::gpu ||
+                            (limit.name.kind == Kind::cpu && problem.devices[0].name.kind != Kind::gpu);
+      if (!computes && !limit.listed) placement.spills_unlisted = true;
+    }
+    return placement;
+  }
+
+  const PlanRequest& request_;
+  const Plan& plan_;
+  MemoryLimits limits_;
+  Strategy strategy_ = Strategy::automatic;
+  bool weights_only_ = false, written_ = false, is_virtual_ = false;
+};
+
+uint64_t longest_context(const PlanRequest& request, const Layout& layout) {
   uint64_t low = 0, high = request.architecture->spec.max_position_embeddings;
   while (low < high) {
     const uint64_t middle = low + (high - low + 1) / 2;
-    if (context_fits(request, dtype, limits, middle))
+    if (layout.place_for(middle, nullptr, nullptr).fits())
       low = middle;
     else
       high = middle - 1;
@@ -129,64 +173,112 @@ uint64_t longest_context(const PlanRequest& request, Dtype dtype, const StepLimi
   return low;
 }
 
-// Changes of the config that would fit, each planned with the same arithmetic; least loss first.
-void suggest_changes(const PlanRequest& request, Plan& plan) {
-  const auto propose = [&](std::string what, std::vector<std::string> set, Dtype dtype, uint64_t context) {
-    StepLimits limits = plan.limits;
-    limits.context_tokens = context;
-    const DevicePlan cpu = account(request, dtype, limits);
-    plan.changes.push_back(
-        {std::move(what), std::move(set), cpu.total_bytes(), cpu.total_bytes() <= cpu.limit_bytes});
-  };
-  if (plan.max_context > 0 && !request.context_tokens)
-    propose("a shorter context", {fmt::format("max_context={}", plan.max_context)}, plan.dtype,
-            plan.max_context);
-  if (plan.dtype == Dtype::f32)
-    propose("16-bit weights", {"torch_dtype=bfloat16"}, Dtype::bf16, plan.limits.context_tokens);
+// The bytes that no device has room for: beyond the limits, and what would spill where nobody allowed it.
+uint64_t short_of(const Plan& plan, const MemoryLimits& limits) {
+  uint64_t bytes = plan.placement.bytes_short;
+  if (!plan.placement.spills_unlisted) return bytes;
+  for (size_t u = 0; u < plan.units.size(); ++u) {
+    const DeviceLimit& device = limits.devices[plan.placement.home[u]];
+    if (device.name.kind != Kind::gpu && !device.listed) bytes += plan.units[u].held_bytes();
+  }
+  return bytes;
+}
+
+void note_offload(const PlanRequest& request, const MemoryLimits& limits, Plan& plan) {
+  uint64_t offloaded = 0, bytes = 0;
+  for (size_t u = 0; u < plan.units.size(); ++u)
+    if (plan.units[u].computes() && plan.placement.exec[u] != plan.placement.home[u])
+      ++offloaded, bytes += plan.units[u].held_bytes();
+  if (offloaded > 0)
+    plan.downgrades.push_back(
+        {"placement", "in device memory", "offloaded",
+         fmt::format("{} of {} units ({} bytes) lie on cpu or disk and are brought to device {} at each pass",
+                     offloaded, plan.units.size(), bytes, plan.devices[plan.placement.main].name)});
+  for (const Downgrade& note : limits.notes) plan.downgrades.push_back(note);
+  for (const std::string& note : request.architecture->spec.notes)
+    plan.downgrades.push_back({"checkpoint", "config.json", "noted", note});
+}
+
+void map_modules(Plan& plan) {
+  for (size_t u = 0; u < plan.units.size(); ++u) {
+    const std::string& device = plan.devices[plan.placement.home[u]].name;
+    plan.device_map.emplace_back(plan.units[u].modules.front(), device);
+  }
+  for (size_t u = 0; u < plan.units.size(); ++u)
+    if (plan.units[u].modules.size() > 1)
+      plan.device_map.emplace_back(plan.units[u].modules.back(), plan.devices[plan.placement.home[u]].name);
+}
+
+// Disk is shown where something lies on it or it is listed.
+void drop_unused_disk(const MemoryLimits& limits, Plan& plan) {
+  if (plan.devices.back().kind == "disk" && plan.devices.back().total_bytes() == 0 &&
+      !limits.devices.back().listed)
+    plan.devices.pop_back();
 }
 
 }  // namespace
 
-Plan make_plan(const PlanRequest& request) {
+Plan plan_as_asked(const PlanRequest& request) {
   refuse_unsupported(*request.entry);
-  check_device_map(*request.entry);
   Plan plan;
   choose_dtype(request, plan);
-  choose_context(request, plan);
-  plan.limits.chunk_tokens = static_cast<uint32_t>(
-      std::clamp<uint64_t>(plan.limits.context_tokens, request.logits_rows, kChunkTokens));
-  plan.limits.logits_rows = request.logits_rows;
-  plan.limits.threads = request.threads;
-  plan.limits.gemm_tokens = request.kernels->gemm_tokens;
+  choose_limits(request, plan);
   plan.isa = request.kernels->name;
   plan.attention = "fused";
-  note_downgrades(request, plan);
-  map_modules(request, plan);
-  const DevicePlan cpu = account(request, plan.dtype, plan.limits);
-  plan.devices = {cpu};
-  plan.fits = cpu.total_bytes() <= cpu.limit_bytes;
-  plan.bytes_short = plan.fits ? 0 : cpu.total_bytes() - cpu.limit_bytes;
-  plan.max_context = longest_context(request, plan.dtype, plan.limits);
-  if (!plan.fits) suggest_changes(request, plan);
+  const Layout layout(request, plan);
+  plan.strategy = layout.strategy_name();
+  plan.is_virtual = layout.is_virtual();
+  plan.placement = layout.place_for(plan.limits.context_tokens, &plan.units, &plan.downgrades);
+  plan.devices = plan.placement.devices;
+  plan.fits = plan.placement.fits();
+  plan.bytes_short = plan.fits ? 0 : short_of(plan, layout.limits());
+  map_modules(plan);
+  note_offload(request, layout.limits(), plan);
+  plan.max_context = longest_context(request, layout);
+  drop_unused_disk(layout.limits(), plan);
   return plan;
+}
+
+Plan make_plan(const PlanRequest& request) {
+  Plan plan = plan_as_asked(request);
+  if (!plan.fits) plan.changes = possible_changes(request, plan);
+  return plan;
+}
+
+uint64_t total_bytes(const Plan& plan) {
+  uint64_t bytes = 0;
+  for (const DevicePlan& device : plan.devices)
+    if (device.kind != "disk") bytes += device.total_bytes();
+  return bytes;
 }
 
 void require_fit(const Plan& plan) {
   if (plan.fits) return;
-  const DevicePlan& cpu = plan.devices.front();
   std::string help = "nothing smaller fits on this machine: choose a smaller model";
   for (const Change& change : plan.changes)
     if (change.fits) {
-      help = fmt::format("{}: --set {} ({} bytes)", change.what, fmt::join(change.set, " --set "),
+      help = fmt::format("{}: --set '{}' ({} bytes)", change.what, fmt::join(change.set, "' --set '"),
                          change.total_bytes);
       break;
     }
+  std::string needed, limits;
+  for (const DevicePlan& device : plan.devices) {
+    if (device.total_bytes() <= device.limit_bytes && plan.devices.size() > 1) continue;
+    const std::string separator = needed.empty() ? "" : "; ";
+    needed += separator + fmt::format("{} bytes needed on {}: weights {}, KV cache {} for {} tokens, workspace {}, "
+                                      "process {}",
+                                      device.total_bytes(), device.name, device.weights_bytes, device.kv_bytes,
+                                      plan.limits.context_tokens, device.workspace_bytes, device.process_bytes);
+    limits += separator + fmt::format("at most {} bytes on {}", device.limit_bytes, device.name);
+  }
+  if (plan.placement.spills_unlisted) {
+    needed += std::string(needed.empty() ? "" : "; ") + "weights that fit on no GPU";
+    limits += std::string(limits.empty() ? "" : "; ") + "a `cpu` entry in max_memory where they may go";
+  }
   throw Error(ErrorKind::does_not_fit, "does-not-fit",
               fmt::format("the model does not fit: {} bytes short", plan.bytes_short))
-      .saw(fmt::format("{} bytes needed: weights {}, KV cache {} for {} tokens, workspace {}, process {}",
-                       cpu.total_bytes(), cpu.weights_bytes, cpu.kv_bytes, plan.limits.context_tokens,
-                       cpu.workspace_bytes, cpu.process_bytes))
-      .want(fmt::format("at most {} bytes on {}", cpu.limit_bytes, cpu.name))
+      .saw(needed)
+      .want(limits)
       .hint(help);
 }
 

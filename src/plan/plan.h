@@ -13,27 +13,10 @@
 #include "devices/inventory.h"
 #include "kernels/kernels.h"
 #include "plan/footprint.h"
+#include "plan/memory_limits.h"
+#include "plan/placement.h"
 
 namespace rhapsode::plan {
-
-struct DevicePlan {
-  std::string name;  // "cpu"
-  std::string kind;  // "cpu"
-  uint64_t limit_bytes = 0;
-  uint64_t weights_bytes = 0;
-  uint64_t quant_metadata_bytes = 0;
-  uint64_t kv_bytes = 0;
-  uint64_t workspace_bytes = 0;
-  uint64_t process_bytes = 0;  // the program itself and the tokenizer, measured
-  uint64_t total_bytes() const {
-    return weights_bytes + quant_metadata_bytes + kv_bytes + workspace_bytes + process_bytes;
-  }
-};
-
-// Something that the config asked for and that is done otherwise.
-struct Downgrade {
-  std::string what, from, to, why;
-};
 
 // A change that would make a misfit fit, verified by planning it.
 struct Change {
@@ -51,7 +34,11 @@ struct Plan {
   std::string context_source;  // request, max_context, default
   std::string isa;
   std::string attention;  // "fused"
+  std::string strategy;  // of placement: auto, balanced, balanced_low_0, sequential, or "device_map"
+  bool is_virtual = false;  // devices are those of --machine or `devices`
   std::vector<DevicePlan> devices;
+  std::vector<Unit> units;  // in model order
+  Placement placement;      // of the units, by index into devices
   std::vector<std::pair<std::string, std::string>> device_map;  // module -> device, in model order
   uint64_t max_context = 0;  // longest context that fits, at most max_position_embeddings; 0 where none does
   uint64_t bytes_short = 0;
@@ -65,6 +52,7 @@ struct PlanRequest {
   const arch::ModelTensors* tensors = nullptr;
   const Checkpoint* checkpoint = nullptr;
   const devices::Inventory* inventory = nullptr;
+  std::optional<config::Machine> machine;  // that the command line names
   const kernels::Kernels* kernels = nullptr;
   uint32_t threads = 1;
   uint64_t process_bytes = 0;
@@ -72,6 +60,9 @@ struct PlanRequest {
   uint64_t sequences = 1;                  // that run at the same time (beams)
   uint32_t logits_rows = 1;
 };
+
+// Bytes of all devices but disk.
+uint64_t total_bytes(const Plan& plan);
 
 constexpr uint32_t kChunkTokens = 256;      // prompt tokens in one pass
 constexpr uint64_t kDefaultContext = 4096;  // reserved where nothing says how long a conversation will be

@@ -49,6 +49,7 @@ Assembly assemble(const Settings& settings) {
           std::move(text.tokenizer),
           std::move(text.chat_template),
           devices::read_inventory(),
+          settings.machine,
           &kernels::select_kernels(settings.isa),
           settings.threads > 0 ? settings.threads : usable_cores()};
 }
@@ -61,6 +62,7 @@ plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_t
   request.tensors = &assembly.tensors;
   request.checkpoint = &assembly.checkpoint;
   request.inventory = &assembly.inventory;
+  request.machine = assembly.machine;
   request.kernels = assembly.kernels;
   request.threads = assembly.threads;
   request.process_bytes = devices::resident_bytes();

@@ -8,6 +8,7 @@
 #include "arch/registry.h"
 #include "checkpoint/checkpoint.h"
 #include "config/config.h"
+#include "config/machine.h"
 #include "devices/inventory.h"
 #include "hub/hub.h"
 #include "plan/plan.h"
@@ -21,6 +22,7 @@ struct Settings {
   hub::HubSettings hub;
   uint32_t threads = 0;   // 0 = all usable cores
   std::string isa;        // empty = the best
+  std::optional<config::Machine> machine;  // virtual devices, over the entry's `devices`
   bool tokenizer = true;  // false: ids in, ids out; tokenizer files are not touched
 };
 
@@ -35,6 +37,7 @@ struct Assembly {
       tokenizer;  // null where not asked for, or where there are no tokenizer files
   std::optional<text::ChatTemplate> chat_template;
   devices::Inventory inventory;
+  std::optional<config::Machine> machine;  // that the command line names; else the entry's `devices` hold
   const kernels::Kernels* kernels = nullptr;
   uint32_t threads = 1;
 
