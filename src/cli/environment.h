@@ -22,7 +22,7 @@ hub::HubSettings hub_settings(const Globals& globals);
 // Usage error where there is no -c. `command` names it in the help.
 config::LoadRequest load_request(const Globals& globals, const std::string& command);
 std::optional<config::Machine> machine_of(const Globals& globals);  // --machine
-uint32_t threads_of(const Globals& globals);  // 0 = all usable cores
+uint32_t threads_of(const Globals& globals);                        // 0 = all usable cores
 
 // Where the active model's files are.
 std::string model_directory(const config::ModelEntry& entry, const Globals& globals);

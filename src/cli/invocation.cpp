@@ -24,7 +24,8 @@ void add_globals(Invocation& invocation) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   text("--threads", globals.threads, "N", "threads to compute with (default: all usable cores)");
   text("--isa", globals.isa, "NAME", "kernel set to use (default: the best; see `version`)");
-  text("--machine", globals.machine, "SPEC", "virtual devices: 2x8GB,cpu=20GB,disk=100GB or 8GB+24GB,cpu=64GB");
+  text("--machine", globals.machine, "SPEC",
+       "virtual devices: 2x8GB,cpu=20GB,disk=100GB or 8GB+24GB,cpu=64GB");
   const auto flag = [&](const char* name, bool& to, const char* what) {
     app.add_flag(name, to, what)->group(kGlobalGroup);
   };

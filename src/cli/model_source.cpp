@@ -40,18 +40,18 @@ runtime::Session load_model(const Globals& globals, const runtime::Assembly& ass
 }
 
 uint64_t plan_bytes(const plan::Plan& plan) {
-  uint64_t bytes = 0;
-  for (const plan::DevicePlan& device : plan.devices) bytes += device.total_bytes();
-  return bytes;
+  return plan::total_bytes(plan);
 }
 
 OrderedJson memory_json(const runtime::Session& session) {
   OrderedJson out;
   out["plan_bytes"] = plan_bytes(session.plan());
   out["peak_rss_bytes"] = devices::peak_resident_bytes();
-  const devices::Device& device = session.device();
-  out["devices"] = {
-      {{"name", device.name()}, {"limit_bytes", device.limit_bytes()}, {"peak_bytes", device.peak_bytes()}}};
+  out["devices"] = OrderedJson::array();
+  for (const auto& device : session.devices())
+    out["devices"].push_back({{"name", device->name()},
+                              {"limit_bytes", device->limit_bytes()},
+                              {"peak_bytes", device->peak_bytes()}});
   return out;
 }
 

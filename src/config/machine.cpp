@@ -58,7 +58,8 @@ class MachineReader {
 
   // "2x8GB" or "8GB+24GB".
   bool gpus(std::string_view part) {
-    if (!machine_.gpu_bytes.empty()) return fail(fmt::format("'{}': GPUs are listed once, joined by +", part));
+    if (!machine_.gpu_bytes.empty())
+      return fail(fmt::format("'{}': GPUs are listed once, joined by +", part));
     for (const std::string_view piece : split(part, '+')) {
       size_t count = 1;
       std::string_view bytes = piece;
@@ -79,7 +80,8 @@ class MachineReader {
   }
 
   bool host(std::string_view name, std::string_view bytes, std::string_view part) {
-    if (name != "cpu" && name != "disk") return fail(fmt::format("'{}': only cpu= and disk= are named", part));
+    if (name != "cpu" && name != "disk")
+      return fail(fmt::format("'{}': only cpu= and disk= are named", part));
     std::optional<uint64_t>& slot = name == "cpu" ? machine_.cpu_bytes : machine_.disk_bytes;
     if (slot) return fail(fmt::format("{} is given twice", name));
     slot = size(bytes);

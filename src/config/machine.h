@@ -18,10 +18,11 @@ struct Machine {
 };
 
 constexpr size_t kMostGpus = 64;
-constexpr const char* kMachineForm = "GPU sizes, then cpu= and disk=: \"2x8GB,cpu=20GB\" or \"8GB+24GB,cpu=64GB\"";
+constexpr const char* kMachineForm =
+    "GPU sizes, then cpu= and disk=: \"2x8GB,cpu=20GB\" or \"8GB+24GB,cpu=64GB\"";
 
-// Sizes as parse_size reads them; each device holds at least one byte. On a mistake nullopt, and `problem` says
-// what is wrong with which piece.
+// Sizes as parse_size reads them; each device holds at least one byte. On a mistake nullopt, and `problem`
+// says what is wrong with which piece.
 std::optional<Machine> parse_machine(std::string_view text, std::string& problem);
 
 }  // namespace rhapsode::config

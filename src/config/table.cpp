@@ -139,10 +139,11 @@ constexpr std::array kLoading = {
         .alias = "",
         .slot = &M::devices,
         .section = kBeyond,
-        .effect = "Virtual devices in place of this machine's own, to rehearse another machine: GPU sizes, then "
-                  "cpu= and disk=, such as \"2x8GB,cpu=20GB,disk=100GB\" or \"8GB+24GB,cpu=64GB\". They really "
-                  "hold the model, in "
-                  "buffers of their own that never grow beyond these sizes. --machine wins."},
+        .effect =
+            "Virtual devices in place of this machine's own, to rehearse another machine: GPU sizes, then "
+            "cpu= and disk=, such as \"2x8GB,cpu=20GB,disk=100GB\" or \"8GB+24GB,cpu=64GB\". They really "
+            "hold the model, in "
+            "buffers of their own that never grow beyond these sizes. --machine wins."},
     Key{.name = "defaults",
         .alias = "",
         .slot = &M::defaults,

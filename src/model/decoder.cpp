@@ -12,30 +12,35 @@ using arch::FfnKind;
 using arch::NormKind;
 using arch::ResidualKind;
 
-// One forward pass. run() is executed by every member of the team; the steps between barriers either share
-// out tokens or columns, and whoever owns a row computes all of it.
+// One forward pass, as one member of the team executes it: each has a copy, since each crosses the borders
+// between devices by itself. The steps between barriers either share out tokens or columns, and whoever owns
+// a row computes all of it.
 class Pass {
  public:
   Pass(Decoder& decoder, std::span<const Span> spans)
-      : d_(decoder), at_(decoder.at_), kernels_(decoder.device_->kernels()) {
-    const float* base = reinterpret_cast<const float*>(decoder.workspace_.data());
-    base_ = const_cast<float*>(base);
+      : d_(decoder), kernels_(decoder.areas_.front().device->kernels()) {
+    use(d_.layer_area_.front());
     for (const Span& span : spans) add_span(span);
     items_ = attention_items(*d_.spec_, spans_, at_.query_rows);
     chunks_ = (plan::kv_blocks(d_.limits_.context_tokens) + plan::kChunkBlocks - 1) / plan::kChunkBlocks;
   }
 
-  void run(uint32_t member) {
-    const Worker worker{&kernels_,           d_.pool_,          member, d_.pool_->threads(),
-                        thread_area(member), base_ + at_.packed};
-    const Range mine = share(tokens(), member, worker.members);
-    embed(mine);
-    if (d_.observer_) observe(0, member);
-    for (uint64_t layer = 0; layer < d_.weights_->layers.size(); ++layer) {
-      run_layer(worker, layer, mine);
+  // Units [first, end) of the model: layers, then the head. Between two calls no thread computes.
+  void run(uint32_t member, size_t first, size_t end) {
+    const Range mine = share(tokens(), member, d_.pool_->threads());
+    const size_t layers = d_.weights_->layers.size();
+    if (first == 0) {
+      embed(mine);
+      if (d_.observer_) observe(0, member);
+    }
+    for (size_t layer = first; layer < std::min(end, layers); ++layer) {
+      enter(d_.layer_area_[layer], mine);
+      run_layer(worker(member), layer, mine);
       if (d_.observer_) observe(layer + 1, member);
     }
-    head(worker);
+    if (end <= layers) return;
+    enter(d_.head_area_, mine);
+    head(worker(member));
   }
 
  private:
@@ -49,6 +54,35 @@ class Pass {
   float* branch2(uint64_t t) { return base_ + at_.branch2 + t * at_.hidden_stride; }
   float* thread_area(uint32_t member) { return base_ + at_.threads + member * at_.thread_stride; }
   Dtype dtype() const { return d_.weights_->dtype; }
+
+  Worker worker(uint32_t member) {
+    return {&kernels_, d_.pool_, member, d_.pool_->threads(), thread_area(member), base_ + at_.packed};
+  }
+
+  void use(size_t area) {
+    area_ = area;
+    at_ = d_.areas_[area].at;
+    base_ = d_.areas_[area].base();
+  }
+
+  // The border between two devices: this member's tokens and their rotations are copied across.
+  void enter(size_t area, Range mine) {
+    if (area == area_) return;
+    const plan::WorkspaceLayout from = at_;
+    const float* base = base_;
+    use(area);
+    const uint64_t rotary = rotary_dims();
+    for (uint64_t t = mine.begin; t < mine.end; ++t) {
+      std::memcpy(x(t), base + from.x + t * from.hidden_stride, from.hidden_stride * sizeof(float));
+      std::memcpy(base_ + at_.rope + t * rotary, base + from.rope + t * rotary, rotary * sizeof(float));
+    }
+  }
+
+  uint64_t rotary_dims() const {
+    uint64_t rotary = 0;
+    for (const arch::RopeTable& table : d_.spec_->rope_tables) rotary += table.rotary_dims;
+    return rotary;
+  }
 
   void add_span(const Span& span) {
     const uint64_t first = span.sequence->length;
@@ -94,7 +128,9 @@ class Pass {
     const uint64_t row_bytes = spec.hidden_size * dtype_bytes(dtype());
     for (uint64_t t = mine.begin; t < mine.end; ++t) {
       const uint64_t id = ids_[t];
-      if (d_.weights_->embed != nullptr)
+      if (d_.weights_->embed_row)
+        d_.weights_->embed_row(id, x(t));
+      else if (d_.weights_->embed != nullptr)
         kernels_.load(dtype(), d_.weights_->embed + id * row_bytes, spec.hidden_size, x(t));
       else
         quant::unpack_row(head.format, {head.panel(id / quant::kPanelRows), head.panel_bytes},
@@ -122,11 +158,7 @@ class Pass {
     }
   }
 
-  float* rope_row_of(uint64_t t) {
-    uint64_t rotary = 0;
-    for (const arch::RopeTable& table : d_.spec_->rope_tables) rotary += table.rotary_dims;
-    return base_ + at_.rope + t * rotary;
-  }
+  float* rope_row_of(uint64_t t) { return base_ + at_.rope + t * rotary_dims(); }
 
   void run_layer(const Worker& worker, uint64_t index, Range mine) {
     const LayerWeights& layer = d_.weights_->layers[index];
@@ -279,8 +311,9 @@ class Pass {
   }
 
   Decoder& d_;
-  const plan::WorkspaceLayout& at_;
   const kernels::Kernels& kernels_;
+  size_t area_ = 0;  // of the device that this member is on
+  plan::WorkspaceLayout at_{};
   float* base_ = nullptr;
   std::vector<AttentionSpan> spans_;
   std::vector<uint64_t> rope_lengths_;
@@ -291,17 +324,29 @@ class Pass {
   uint64_t chunks_ = 0;
 };
 
-Decoder::Decoder(const arch::Spec& spec, const Weights& weights, devices::Device& device, ThreadPool& pool,
+Decoder::Decoder(const arch::Spec& spec, Weights& weights, devices::Device& device, ThreadPool& pool,
                  KvCache& cache, const plan::StepLimits& limits)
-    : spec_(&spec),
-      weights_(&weights),
-      device_(&device),
-      pool_(&pool),
-      cache_(&cache),
-      limits_(limits),
-      at_(plan::workspace_layout(spec, limits)),
-      workspace_(device.allocate(at_.total_floats * sizeof(float), "the workspace")) {
+    : Decoder(spec, weights,
+              ExecDevices{std::vector<devices::Device*>(spec.num_hidden_layers, &device), &device}, pool,
+              cache, limits) {}
+
+Decoder::Decoder(const arch::Spec& spec, Weights& weights, const ExecDevices& devices, ThreadPool& pool,
+                 KvCache& cache, const plan::StepLimits& limits)
+    : spec_(&spec), weights_(&weights), pool_(&pool), cache_(&cache), limits_(limits) {
+  for (devices::Device* device : devices.layers)
+    layer_area_.push_back(area_of(device, device == devices.head));
+  head_area_ = area_of(devices.head, true);
   for (const arch::RopeTable& table : spec.rope_tables) frequencies_.push_back(rope_frequencies(table, 0));
+}
+
+size_t Decoder::area_of(devices::Device* device, bool has_head) {
+  for (size_t i = 0; i < areas_.size(); ++i)
+    if (areas_[i].device == device) return i;
+  plan::StepLimits limits = limits_;
+  if (!has_head) limits.logits_rows = 0;
+  const plan::WorkspaceLayout at = plan::workspace_layout(*spec_, limits);
+  areas_.push_back({device, at, device->allocate(at.total_floats * sizeof(float), "the workspace")});
+  return areas_.size() - 1;
 }
 
 void Decoder::forward(std::span<const Span> spans) {
@@ -312,19 +357,26 @@ void Decoder::forward(std::span<const Span> spans) {
     cache_->extend(*span.sequence, span.ids.size());
   }
   assert(tokens <= limits_.chunk_tokens && rows <= limits_.logits_rows);
-  Pass pass(*this, spans);
-  pool_->run([&pass](uint32_t member) { pass.run(member); });
+  std::vector<Pass> members(pool_->threads(), Pass(*this, spans));
+  const size_t units = weights_->layers.size() + 1;
+  for (size_t first = 0; first < units;) {
+    if (weights_->is_staged(first)) weights_->bring(first, *pool_);
+    size_t end = first + 1;
+    while (end < units && !weights_->is_staged(end)) ++end;
+    pool_->run([&](uint32_t member) { members[member].run(member, first, end); });
+    first = end;
+  }
   for (const Span& span : spans) span.sequence->length += span.ids.size();
 }
 
 std::span<const float> Decoder::logits(uint32_t row) const {
-  const float* base = reinterpret_cast<const float*>(workspace_.data());
-  return {base + at_.logits + row * at_.logits_stride, spec_->vocab_size};
+  const Area& area = areas_[head_area_];
+  return {area.base() + area.at.logits + row * area.at.logits_stride, spec_->vocab_size};
 }
 
 std::span<float> Decoder::scores(uint32_t row) {
-  float* base = reinterpret_cast<float*>(workspace_.data());
-  return {base + at_.logits + row * at_.logits_stride, spec_->vocab_size};
+  const Area& area = areas_[head_area_];
+  return {area.base() + area.at.logits + row * area.at.logits_stride, spec_->vocab_size};
 }
 
 bool Decoder::crosses_rope_switch(const Sequence& sequence, uint64_t tokens) const {

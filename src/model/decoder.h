@@ -26,9 +26,17 @@ struct Span {
   uint64_t rope_length = 0;  // length that length-dependent rotary scaling sees; 0 = up to the span's end
 };
 
+struct ExecDevices {
+  std::vector<devices::Device*> layers;
+  devices::Device* head = nullptr;
+};
+
 class Decoder {
  public:
-  Decoder(const arch::Spec& spec, const Weights& weights, devices::Device& device, ThreadPool& pool,
+  Decoder(const arch::Spec& spec, Weights& weights, devices::Device& device, ThreadPool& pool, KvCache& cache,
+          const plan::StepLimits& limits);
+  // Each layer and the head on a device of its own choice; the hidden state is copied at the borders.
+  Decoder(const arch::Spec& spec, Weights& weights, const ExecDevices& devices, ThreadPool& pool,
           KvCache& cache, const plan::StepLimits& limits);
 
   // At most limits.chunk_tokens tokens and limits.logits_rows rows of logits in all. Appends to the
@@ -59,14 +67,23 @@ class Decoder {
 
  private:
   friend class Pass;
+  // What a device computes in.
+  struct Area {
+    devices::Device* device;
+    plan::WorkspaceLayout at;
+    devices::Buffer workspace;
+    float* base() const { return reinterpret_cast<float*>(workspace.data()); }
+  };
+  size_t area_of(devices::Device* device, bool has_head);
+
   const arch::Spec* spec_;
-  const Weights* weights_;
-  devices::Device* device_;
+  Weights* weights_;
   ThreadPool* pool_;
   KvCache* cache_;
   plan::StepLimits limits_;
-  plan::WorkspaceLayout at_;
-  devices::Buffer workspace_;
+  std::vector<Area> areas_;
+  std::vector<size_t> layer_area_;
+  size_t head_area_ = 0;
   std::vector<RopeFrequencies> frequencies_;  // of the tables that do not depend on the length
   Observer observer_;
 };

@@ -12,12 +12,23 @@ namespace rhapsode::model {
 using kernels::kBlockTokens;
 
 KvCache::KvCache(const arch::Spec& spec, Dtype dtype, uint64_t blocks, devices::Device& device)
+    : KvCache(spec, dtype, blocks, std::vector<devices::Device*>(spec.num_hidden_layers, &device)) {}
+
+KvCache::KvCache(const arch::Spec& spec, Dtype dtype, uint64_t blocks,
+                 const std::vector<devices::Device*>& of_layer)
     : dtype_(dtype),
       head_bytes_(spec.head_dim * kBlockTokens * dtype_bytes(dtype)),
       kv_heads_(spec.num_key_value_heads),
-      block_bytes_(plan::kv_block_bytes(spec, dtype)),
-      references_(blocks, 0),
-      memory_(device.allocate(blocks * block_bytes_, "the KV cache")) {
+      layer_bytes_(plan::kv_block_bytes(spec, dtype) / spec.num_hidden_layers),
+      references_(blocks, 0) {
+  for (devices::Device* device : of_layer) {
+    size_t arena = 0;
+    while (arena < arenas_.size() && arenas_[arena].device != device) ++arena;
+    if (arena == arenas_.size()) arenas_.push_back({device, 0, {}});
+    places_.push_back({arena, arenas_[arena].layers++});
+  }
+  for (Arena& arena : arenas_)
+    arena.memory = arena.device->allocate(blocks * arena.layers * layer_bytes_, "the KV cache");
   for (uint64_t i = blocks; i > 0; --i) free_.push_back(static_cast<uint32_t>(i - 1));
 }
 
@@ -36,7 +47,8 @@ void KvCache::extend(Sequence& sequence, uint64_t tokens) {
   if (tokens == 0) return;
   if (sequence.length % kBlockTokens != 0 && references_[sequence.blocks.back()] > 1) {
     const uint32_t shared = sequence.blocks.back(), own = take_block();
-    std::memcpy(memory_.data() + own * block_bytes_, memory_.data() + shared * block_bytes_, block_bytes_);
+    for (const Arena& arena : arenas_)
+      std::memcpy(block(arena, own), block(arena, shared), arena.layers * layer_bytes_);
     --references_[shared];
     sequence.blocks.back() = own;
   }
@@ -60,12 +72,13 @@ void KvCache::truncate(Sequence& sequence, uint64_t length) {
   if (length == 0) sequence.rope_length = 0;
 }
 
-std::byte* KvCache::keys(uint32_t block, uint64_t layer, uint64_t kv_head) const {
-  return memory_.data() + block * block_bytes_ + (layer * 2 * kv_heads_ + kv_head) * head_bytes_;
+std::byte* KvCache::keys(uint32_t number, uint64_t layer, uint64_t kv_head) const {
+  const LayerPlace& place = places_[layer];
+  return block(arenas_[place.arena], number) + place.index * layer_bytes_ + kv_head * head_bytes_;
 }
 
-std::byte* KvCache::values(uint32_t block, uint64_t layer, uint64_t kv_head) const {
-  return keys(block, layer, kv_heads_ + kv_head);
+std::byte* KvCache::values(uint32_t number, uint64_t layer, uint64_t kv_head) const {
+  return keys(number, layer, kv_heads_ + kv_head);
 }
 
 }  // namespace rhapsode::model

@@ -20,6 +20,9 @@ struct Sequence {
 class KvCache {
  public:
   KvCache(const arch::Spec& spec, Dtype dtype, uint64_t blocks, devices::Device& device);
+  // The keys and values of each layer on a device of its own choice.
+  KvCache(const arch::Spec& spec, Dtype dtype, uint64_t blocks,
+          const std::vector<devices::Device*>& of_layer);
 
   Dtype dtype() const { return dtype_; }
   uint64_t free_blocks() const { return free_.size(); }
@@ -32,8 +35,8 @@ class KvCache {
   void release(Sequence& sequence) { truncate(sequence, 0); }
 
   // [head_dim][kBlockTokens] and [kBlockTokens][head_dim] of dtype.
-  std::byte* keys(uint32_t block, uint64_t layer, uint64_t kv_head) const;
-  std::byte* values(uint32_t block, uint64_t layer, uint64_t kv_head) const;
+  std::byte* keys(uint32_t number, uint64_t layer, uint64_t kv_head) const;
+  std::byte* values(uint32_t number, uint64_t layer, uint64_t kv_head) const;
 
  private:
   uint32_t take_block();
@@ -41,10 +44,23 @@ class KvCache {
   Dtype dtype_;
   uint64_t head_bytes_;  // one head's keys (or values) of a block
   uint64_t kv_heads_;
-  uint64_t block_bytes_;
+  uint64_t layer_bytes_;  // of a block
+  struct Arena {          // the layers of one device
+    devices::Device* device = nullptr;
+    uint64_t layers = 0;
+    devices::Buffer memory;
+  };
+  struct LayerPlace {
+    size_t arena;
+    uint64_t index;  // among the arena's layers
+  };
+  std::byte* block(const Arena& arena, uint32_t number) const {
+    return arena.memory.data() + number * arena.layers * layer_bytes_;
+  }
   std::vector<uint32_t> free_;
   std::vector<uint32_t> references_;
-  devices::Buffer memory_;
+  std::vector<Arena> arenas_;
+  std::vector<LayerPlace> places_;  // of each layer
 };
 
 }  // namespace rhapsode::model

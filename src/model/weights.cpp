@@ -1,7 +1,9 @@
 #include "model/weights.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <memory>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -164,29 +166,20 @@ class Loader {
   std::vector<VectorJob> vectors_;
 };
 
-void place_all(const arch::Spec& spec, const arch::ModelTensors& tensors, Loader& loader, Weights& weights) {
-  const uint64_t embed_bytes = plan::embed_bytes(spec, weights.dtype);
-  weights.embed = embed_bytes > 0 ? loader.place_embed(embed_bytes) : nullptr;
-  weights.lm_head = {};
-  loader.place(tensors.lm_head, weights.lm_head);
-  loader.place(tensors.final_norm, weights.final_norm);
-  weights.layers.assign(tensors.layers.size(), {});
-  for (size_t i = 0; i < tensors.layers.size(); ++i) {
-    const arch::LayerTensors& source = tensors.layers[i];
-    LayerWeights& layer = weights.layers[i];
-    loader.place(source.input_norm, layer.input_norm);
-    loader.place(source.q_norm, layer.q_norm);
-    loader.place(source.k_norm, layer.k_norm);
-    loader.place(source.attn_sub_norm, layer.attn_sub_norm);
-    loader.place(source.post_attention_norm, layer.post_attention_norm);
-    loader.place(source.pre_ffn_norm, layer.pre_ffn_norm);
-    loader.place(source.ffn_sub_norm, layer.ffn_sub_norm);
-    loader.place(source.post_ffn_norm, layer.post_ffn_norm);
-    loader.place(source.qkv, layer.qkv);
-    loader.place(source.o, layer.o);
-    loader.place(source.up, layer.up);
-    loader.place(source.down, layer.down);
-  }
+void place_layer(const arch::LayerTensors& source, Loader& loader, LayerWeights& layer) {
+  layer = {};
+  loader.place(source.input_norm, layer.input_norm);
+  loader.place(source.q_norm, layer.q_norm);
+  loader.place(source.k_norm, layer.k_norm);
+  loader.place(source.attn_sub_norm, layer.attn_sub_norm);
+  loader.place(source.post_attention_norm, layer.post_attention_norm);
+  loader.place(source.pre_ffn_norm, layer.pre_ffn_norm);
+  loader.place(source.ffn_sub_norm, layer.ffn_sub_norm);
+  loader.place(source.post_ffn_norm, layer.post_ffn_norm);
+  loader.place(source.qkv, layer.qkv);
+  loader.place(source.o, layer.o);
+  loader.place(source.up, layer.up);
+  loader.place(source.down, layer.down);
 }
 
 // The embedding table keeps its row-major order: rows are looked up, not multiplied.
@@ -214,21 +207,155 @@ void load_embed(const arch::Spec& spec, const arch::ModelTensors& tensors, const
   });
 }
 
+// One row of the embedding from the checkpoint, rounded as load_embed rounds it.
+void read_embed_row(const Checkpoint& checkpoint, const std::string& tensor_name, uint64_t hidden,
+                    Dtype dtype, uint64_t id, float* out) {
+  const TensorInfo& tensor = *checkpoint.find(tensor_name);
+  const uint32_t width = dtype_bytes(tensor.dtype);
+  std::vector<std::byte> raw(hidden * width);
+  checkpoint.read(tensor, id * raw.size(), raw);
+  for (uint64_t i = 0; i < hidden; ++i)
+    out[i] = round_to(dtype, element_to_float(tensor.dtype, raw.data() + i * width));
+}
+
+void copy_parallel(ThreadPool& pool, const std::byte* from, std::byte* to, uint64_t bytes) {
+  pool.run([&](uint32_t member) {
+    const Range range = share((bytes + plan::kAlignBytes - 1) / plan::kAlignBytes, member, pool.threads());
+    const uint64_t begin = range.begin * plan::kAlignBytes,
+                   end = std::min(range.end * plan::kAlignBytes, bytes);
+    if (begin < end) std::memcpy(to + begin, from + begin, end - begin);
+  });
+}
+
+// Loads a model unit by unit to where each belongs.
+class PlacedLoad {
+ public:
+  PlacedLoad(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
+             Dtype dtype, const WeightPlaces& places, ThreadPool& pool, const LoadProgress& progress)
+      : spec_(spec),
+        tensors_(tensors),
+        checkpoint_(checkpoint),
+        places_(places),
+        pool_(pool),
+        progress_(progress) {
+    weights_.dtype = dtype;
+    weights_.layers.resize(tensors.layers.size());
+    weights_.staged.resize(tensors.layers.size() + 1);
+  }
+
+  Weights run() {
+    std::vector<devices::Device*> holders;
+    const auto add = [&](devices::Device* device) {
+      if (device != nullptr && std::find(holders.begin(), holders.end(), device) == holders.end())
+        holders.push_back(device);
+    };
+    add(places_.embed), add(places_.norm), add(places_.head);
+    for (devices::Device* device : places_.layers) add(device);
+    for (devices::Device* device : holders) load_resident(*device);
+    if (places_.staging != nullptr) {
+      weights_.staging = places_.staging->allocate(places_.staging_bytes, "the staging buffer");
+      for (size_t unit = 0; unit <= weights_.layers.size(); ++unit)
+        if (!is_resident(unit)) load_staged(unit);
+    }
+    const bool tied = tensors_.lm_head.parts.front().weight.front().tensor == tensors_.embed_tensor;
+    if (tied ? !is_resident(weights_.head_unit()) : places_.embed == nullptr)
+      weights_.embed_row = [&checkpoint = checkpoint_, tensor = tensors_.embed_tensor,
+                            hidden = spec_.hidden_size, dtype = weights_.dtype](uint64_t id, float* out) {
+        read_embed_row(checkpoint, tensor, hidden, dtype, id, out);
+      };
+    return std::move(weights_);
+  }
+
+ private:
+  bool is_resident(size_t unit) const {
+    if (unit == weights_.head_unit()) return places_.head == places_.head_exec;
+    return places_.layers[unit] == places_.layer_exec[unit];
+  }
+
+  void place_resident(const devices::Device& device, Loader& loader) {
+    const uint64_t embed = plan::embed_bytes(spec_, weights_.dtype);
+    if (places_.embed == &device && embed > 0) weights_.embed = loader.place_embed(embed);
+    if (places_.head == &device && is_resident(weights_.head_unit()))
+      loader.place(tensors_.lm_head, weights_.lm_head = {});
+    if (places_.norm == &device) loader.place(tensors_.final_norm, weights_.final_norm);
+    for (size_t i = 0; i < weights_.layers.size(); ++i)
+      if (places_.layers[i] == &device && is_resident(i))
+        place_layer(tensors_.layers[i], loader, weights_.layers[i]);
+  }
+
+  void load_resident(devices::Device& device) {
+    Loader loader(checkpoint_, weights_.dtype);
+    loader.start(nullptr);
+    place_resident(device, loader);
+    if (loader.used_bytes() == 0) return;
+    weights_.memory.push_back(device.allocate(loader.used_bytes(), "the weights"));
+    loader.start(weights_.memory.back().data());
+    place_resident(device, loader);
+    loader.run(pool_, progress_);
+    if (places_.embed == &device && weights_.embed != nullptr)
+      load_embed(spec_, tensors_, checkpoint_, weights_, device.kernels(), pool_);
+  }
+
+  // Its pointers lead into the staging buffer for good. What lies on the cpu passes through it once.
+  void load_staged(size_t unit) {
+    const auto loader = std::make_shared<Loader>(checkpoint_, weights_.dtype);
+    loader->start(weights_.staging.data());
+    devices::Device* home = places_.head;
+    // The loader keeps pointers to what it fills; the weights themselves move.
+    const auto head = std::make_shared<Linear>();
+    if (unit == weights_.head_unit()) {
+      loader->place(tensors_.lm_head, *head);
+      weights_.lm_head = *head;
+    } else {
+      home = places_.layers[unit];
+      place_layer(tensors_.layers[unit], *loader, weights_.layers[unit]);
+    }
+    StagedUnit& staged = weights_.staged[unit];
+    staged.bytes = loader->used_bytes();
+    if (home == nullptr) {
+      staged.read = [loader, head](ThreadPool& pool) { loader->run(pool, nullptr); };
+      return;
+    }
+    loader->run(pool_, progress_);
+    staged.home = home->allocate(staged.bytes, "offloaded weights");
+    copy_parallel(pool_, weights_.staging.data(), staged.home.data(), staged.bytes);
+    weights_.in_staging = unit;
+  }
+
+  const arch::Spec& spec_;
+  const arch::ModelTensors& tensors_;
+  const Checkpoint& checkpoint_;
+  const WeightPlaces& places_;
+  ThreadPool& pool_;
+  const LoadProgress& progress_;
+  Weights weights_;
+};
+
 }  // namespace
 
+WeightPlaces all_on(devices::Device& device, size_t layers) {
+  WeightPlaces places;
+  places.embed = places.norm = places.head = places.head_exec = &device;
+  places.layers.assign(layers, &device);
+  places.layer_exec = places.layers;
+  return places;
+}
+
+void Weights::bring(size_t unit, ThreadPool& pool) {
+  if (in_staging == unit) return;
+  const StagedUnit& from = staged[unit];
+  in_staging = SIZE_MAX;  // nothing whole, should reading fail
+  if (from.read)
+    from.read(pool);
+  else
+    copy_parallel(pool, from.home.data(), staging.data(), from.bytes);
+  in_staging = unit;
+}
+
 Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
-                     Dtype dtype, devices::Device& device, ThreadPool& pool, const LoadProgress& progress) {
-  Weights weights;
-  weights.dtype = dtype;
-  Loader loader(checkpoint, dtype);
-  loader.start(nullptr);
-  place_all(spec, tensors, loader, weights);
-  weights.memory = device.allocate(loader.used_bytes(), "the weights");
-  loader.start(weights.memory.data());
-  place_all(spec, tensors, loader, weights);
-  loader.run(pool, progress);
-  if (weights.embed != nullptr) load_embed(spec, tensors, checkpoint, weights, device.kernels(), pool);
-  return weights;
+                     Dtype dtype, const WeightPlaces& places, ThreadPool& pool,
+                     const LoadProgress& progress) {
+  return PlacedLoad(spec, tensors, checkpoint, dtype, places, pool, progress).run();
 }
 
 }  // namespace rhapsode::model

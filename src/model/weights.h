@@ -44,13 +44,45 @@ struct LayerWeights {
   Linear qkv, o, up, down;
 };
 
+// A block or the head that is not where it is computed: its pointers lead into the staging buffer, which
+// holds it after bring().
+struct StagedUnit {
+  uint64_t bytes = 0;
+  devices::Buffer home;                   // its bytes on the cpu; empty: read from the checkpoint each time
+  std::function<void(ThreadPool&)> read;  // from the checkpoint into the staging buffer
+};
+
+// Which device holds what, and which computes it. A null holder is the disk: the checkpoint's own files.
+struct WeightPlaces {
+  devices::Device* embed = nullptr;
+  devices::Device* norm = nullptr;  // never null
+  devices::Device* head = nullptr;  // where tied, the embedding's too
+  std::vector<devices::Device*> layers;
+  devices::Device* head_exec = nullptr;
+  std::vector<devices::Device*> layer_exec;
+  devices::Device* staging = nullptr;  // of what is not held where it is computed; null: nothing is
+  uint64_t staging_bytes = 0;
+};
+WeightPlaces all_on(devices::Device& device, size_t layers);
+
 struct Weights {
   Dtype dtype = Dtype::f32;
   std::byte* embed = nullptr;  // [vocab_size][hidden_size] of dtype; null where tied: rows come from lm_head
   Linear lm_head;
   Norm final_norm;
   std::vector<LayerWeights> layers;
-  devices::Buffer memory;  // everything above points into it
+  std::vector<devices::Buffer> memory;  // what is above points into these, or into staging
+  // Where the embedding is on disk, or tied to a head that is staged: one row, as it would be read from
+  // memory.
+  std::function<void(uint64_t id, float* out)> embed_row;
+
+  devices::Buffer staging;
+  std::vector<StagedUnit> staged;  // by unit: layers, then the head; bytes 0 where not staged
+  size_t in_staging = SIZE_MAX;    // the unit that lies there now
+  bool is_staged(size_t unit) const { return staged[unit].bytes > 0; }
+  size_t head_unit() const { return layers.size(); }
+  // No thread may be computing.
+  void bring(size_t unit, ThreadPool& pool);
 };
 
 // Called now and then on the caller's thread.
@@ -59,6 +91,6 @@ using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_byte
 // `dtype` (f32, f16, bf16) is the type in which the model computes; tensors stored in another are rounded
 // once.
 Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
-                     Dtype dtype, devices::Device& device, ThreadPool& pool, const LoadProgress& progress);
+                     Dtype dtype, const WeightPlaces& places, ThreadPool& pool, const LoadProgress& progress);
 
 }  // namespace rhapsode::model

@@ -43,7 +43,8 @@ class Proposals {
   }
 
   // Lists every GPU with the limit it has now, and the cpu with all its memory.
-  void offload(const config::ModelEntry& entry, const std::vector<std::string>& before, const std::string& what) {
+  void offload(const config::ModelEntry& entry, const std::vector<std::string>& before,
+               const std::string& what) {
     const bool strategy =
         !entry.device_map || std::holds_alternative<config::Strategy>(entry.device_map->value);
     const auto cpu_listed = std::any_of(entry.max_memory.begin(), entry.max_memory.end(),

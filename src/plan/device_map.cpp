@@ -48,7 +48,8 @@ class MapReader {
     const auto gpus = static_cast<size_t>(
         std::count_if(problem_.devices.begin(), problem_.devices.end(),
                       [](const DeviceLimit& limit) { return limit.name.kind == Kind::gpu; }));
-    throw wrong(ErrorKind::does_not_fit, "no-such-device", "device_map names a device that this machine lacks")
+    throw wrong(ErrorKind::does_not_fit, "no-such-device",
+                "device_map names a device that this machine lacks")
         .at(module.empty() ? "device_map" : "device_map." + module)
         .saw(device.to_text())
         .want(gpus == 0 ? "cpu, or a strategy: auto, balanced, balanced_low_0, sequential"
@@ -69,9 +70,9 @@ class MapReader {
     if (missing.empty()) return;
     constexpr size_t kShown = 5;
     std::string list = fmt::format(
-        "{}", fmt::join(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(
-                                             std::min(missing.size(), kShown)),
-                        ", "));
+        "{}",
+        fmt::join(missing.begin(),
+                  missing.begin() + static_cast<std::ptrdiff_t>(std::min(missing.size(), kShown)), ", "));
     if (missing.size() > kShown) list += fmt::format(" and {} more", missing.size() - kShown);
     throw wrong(ErrorKind::config, "device-map-incomplete", "device_map gives some tensors no device")
         .saw(list)

@@ -79,8 +79,9 @@ class Limits {
   }
 
   void note_unused() {
-    const std::string why = gpus_.empty() ? "this machine has no GPU; everything is on cpu"
-                                          : fmt::format("there are {} GPUs, 0 to {}", gpus_.size(), gpus_.size() - 1);
+    const std::string why = gpus_.empty()
+                                ? "this machine has no GPU; everything is on cpu"
+                                : fmt::format("there are {} GPUs, 0 to {}", gpus_.size(), gpus_.size() - 1);
     const auto unused = [&](const std::string& what, uint64_t bytes) {
       out_.notes.push_back({what, fmt::format("{} bytes", bytes), "unused", why});
     };

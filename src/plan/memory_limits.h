@@ -1,5 +1,5 @@
-// What every device may hold: what the machine has (or the virtual one that the user names), what max_memory and
-// max_gpu_memory leave of it, and whether anything may spill onto it.
+// What every device may hold: what the machine has (or the virtual one that the user names), what max_memory
+// and max_gpu_memory leave of it, and whether anything may spill onto it.
 #pragma once
 
 #include <vector>
@@ -22,10 +22,11 @@ struct MachineMemory {
 };
 
 struct MemoryLimits {
-  std::vector<DeviceLimit> devices;  // GPUs, cpu, disk: the machine's sizes, cut to the user's where these count all
-  Budgets budgets;                   // the same for `accounting: weights`: the user's, or the machine's
-  bool user_given = false;           // budgets are the user's
-  std::vector<Downgrade> notes;      // limits without effect
+  std::vector<DeviceLimit>
+      devices;              // GPUs, cpu, disk: the machine's sizes, cut to the user's where these count all
+  Budgets budgets;          // the same for `accounting: weights`: the user's, or the machine's
+  bool user_given = false;  // budgets are the user's
+  std::vector<Downgrade> notes;  // limits without effect
 };
 
 // full: the user's limits hold everything, so they cut the devices; else they hold weights alone.

@@ -42,17 +42,12 @@ void choose_exec(const PlacementProblem& problem, Placement& placement) {
 }
 
 void add_staging(const PlacementProblem& problem, Placement& placement) {
-  uint64_t staged = 0;
-  for (size_t u = 0; u < problem.units.size(); ++u) {
-    if (!problem.units[u].computes() || placement.exec[u] == placement.home[u]) continue;
-    ++staged;
-    placement.staging_unit_bytes = std::max(placement.staging_unit_bytes, problem.units[u].held_bytes());
-  }
-  if (staged == 0) return;
-  placement.staging_unit_bytes += problem.staging_slack_bytes;
-  placement.staging_units = std::min<uint64_t>(staged, 2);  // one in use while the next is on its way
+  for (size_t u = 0; u < problem.units.size(); ++u)
+    if (problem.units[u].computes() && placement.exec[u] != placement.home[u])
+      placement.staging_bytes =
+          std::max(placement.staging_bytes, problem.units[u].held_bytes() + problem.staging_slack_bytes);
   DevicePlan& main = placement.devices[placement.main];
-  main.staging_bytes = placement.staging_units * placement.staging_unit_bytes;
+  main.staging_bytes = placement.staging_bytes;
   main.workspace_bytes += main.staging_bytes;
 }
 
@@ -121,7 +116,8 @@ class Placer {
     return extra.steps ? bytes + problem_.step_workspace_bytes : bytes;
   }
 
-  // Homes of the units [first, end), the earlier ones left at the first device; nullopt where they have no room.
+  // Homes of the units [first, end), the earlier ones left at the first device; nullopt where they have no
+  // room.
   std::optional<std::vector<size_t>> filled(const std::vector<size_t>& devices,
                                             const std::vector<uint64_t>& room, size_t first, size_t end,
                                             const Extra& extra_on_first) const {
@@ -173,8 +169,8 @@ class Placer {
     return std::nullopt;
   }
 
-  // The first units stay on `devices`, as many as possible; the others lie on the listed devices behind them and
-  // are brought to the first device when it is their turn.
+  // The first units stay on `devices`, as many as possible; the others lie on the listed devices behind them
+  // and are brought to the first device when it is their turn.
   std::optional<std::vector<size_t>> offloaded(const std::vector<size_t>& devices) const {
     std::vector<size_t> behind;
     for (const size_t device : {cpu_, disk_})
@@ -194,18 +190,17 @@ class Placer {
   // On the device that computes them: staging, keys and values, and the workspace of what is offloaded.
   Extra needed_for(size_t kept) const {
     Extra extra;
-    uint64_t largest = 0, staged = 0;
+    uint64_t largest = 0;
     for (size_t u = kept; u < problem_.units.size(); ++u) {
       const Unit& unit = problem_.units[u];
       extra.bytes += unit.kv_bytes;
       if (unit.kind == UnitKind::norm) extra.bytes += unit.held_bytes();
       if (!unit.computes()) continue;
-      ++staged;
-      largest = std::max(largest, unit.held_bytes());
+      largest = std::max(largest, unit.held_bytes() + problem_.staging_slack_bytes);
       extra.steps = true;
       extra.head = extra.head || unit.has_head();
     }
-    if (staged > 0) extra.bytes += std::min<uint64_t>(staged, 2) * (largest + problem_.staging_slack_bytes);
+    extra.bytes += largest;
     return extra;
   }
 

@@ -1,6 +1,6 @@
-// Which device holds each unit of a model (embedding, blocks, final norm, head) and which one computes it, within
-// limits that count everything: weights, quantization metadata, KV cache, workspace, room to bring offloaded units
-// in. A pure function of bytes; knows no model, no file and no strategy of other programs.
+// Which device holds each unit of a model (embedding, blocks, final norm, head) and which one computes it,
+// within limits that count everything: weights, quantization metadata, KV cache, workspace, room to bring
+// offloaded units in. A pure function of bytes; knows no model, no file and no strategy of other programs.
 #pragma once
 
 #include <cstdint>
@@ -51,21 +51,20 @@ struct DevicePlan {
 };
 
 struct PlacementProblem {
-  std::vector<Unit> units;           // in model order
-  std::vector<DeviceLimit> devices;  // GPUs by index, then cpu, then disk
+  std::vector<Unit> units;            // in model order
+  std::vector<DeviceLimit> devices;   // GPUs by index, then cpu, then disk
   uint64_t step_workspace_bytes = 0;  // of a device that computes
   uint64_t head_workspace_bytes = 0;  // of the one that computes logits; not less than the step's
-  // Bytes that one staging buffer needs beyond the unit it holds.
+  // Bytes that the staging buffer needs beyond the largest unit that it holds.
   uint64_t staging_slack_bytes = 0;
 };
 
 // Indices into PlacementProblem::devices.
 struct Placement {
-  std::vector<size_t> home;  // of each unit: where its bytes lie
-  std::vector<size_t> exec;  // of each unit: where it is computed
-  size_t main = 0;           // computes what lies on the cpu or on disk, where GPUs are used
-  uint64_t staging_units = 0;       // staging buffers on main: 0, 1, 2
-  uint64_t staging_unit_bytes = 0;  // of one
+  std::vector<size_t> home;         // of each unit: where its bytes lie
+  std::vector<size_t> exec;         // of each unit: where it is computed
+  size_t main = 0;                  // computes what lies on the cpu or on disk, where GPUs are used
+  uint64_t staging_bytes = 0;       // of the buffer on main that offloaded units are brought into
   std::vector<DevicePlan> devices;  // one for each of the problem's
   bool spills_unlisted = false;     // a unit lies on cpu or disk, and nobody allowed that
   uint64_t bytes_short = 0;
@@ -78,8 +77,8 @@ size_t find_device(const PlacementProblem& problem, const config::DeviceName& na
 // Bytes of every device when each unit lies where `home` says.
 Placement account(const PlacementProblem& problem, const std::vector<size_t>& home);
 
-// Places by a strategy. What has no room on the GPUs goes to cpu and disk where these are listed; where nothing
-// fits, the overfull placement that comes nearest, with bytes_short. Without GPUs the cpu computes.
+// Places by a strategy. What has no room on the GPUs goes to cpu and disk where these are listed; where
+// nothing fits, the overfull placement that comes nearest, with bytes_short. Without GPUs the cpu computes.
 Placement place(const PlacementProblem& problem, config::Strategy strategy);
 
 }  // namespace rhapsode::plan

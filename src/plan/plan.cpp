@@ -57,8 +57,8 @@ void choose_limits(const PlanRequest& request, Plan& plan) {
     limits.context_tokens = std::min(trained, kDefaultContext);
     plan.context_source = "default";
   }
-  limits.chunk_tokens = static_cast<uint32_t>(
-      std::clamp<uint64_t>(limits.context_tokens, request.logits_rows, kChunkTokens));
+  limits.chunk_tokens =
+      static_cast<uint32_t>(std::clamp<uint64_t>(limits.context_tokens, request.logits_rows, kChunkTokens));
   limits.logits_rows = request.logits_rows;
   limits.threads = request.threads;
   limits.gemm_tokens = request.kernels->gemm_tokens;
@@ -98,12 +98,13 @@ class Layout {
   }
 
   // `notes` may be null.
-  Placement place_for(uint64_t context_tokens, std::vector<Unit>* units, std::vector<Downgrade>* notes) const {
+  Placement place_for(uint64_t context_tokens, std::vector<Unit>* units,
+                      std::vector<Downgrade>* notes) const {
     StepLimits steps = plan_.limits;
     steps.context_tokens = context_tokens;
     PlacementProblem problem;
-    problem.units = model_units(
-        {&request_.architecture->spec, request_.tensors, plan_.dtype, steps, request_.sequences});
+    problem.units =
+        model_units({&request_.architecture->spec, request_.tensors, plan_.dtype, steps, request_.sequences});
     problem.devices = limits_.devices;
     problem.head_workspace_bytes = workspace_bytes(request_.architecture->spec, steps);
     steps.logits_rows = 0;
@@ -127,7 +128,8 @@ class Layout {
     return place(problem, strategy_);
   }
 
-  // As transformers would, whose maps know neither KV cache nor workspace; the bytes are then counted in full.
+  // As transformers would, whose maps know neither KV cache nor workspace; the bytes are then counted in
+  // full.
   Placement placed_by_weights(const PlacementProblem& problem) const {
     const config::ModelEntry& entry = *request_.entry;
     TreeOptions options;
@@ -194,6 +196,11 @@ void note_offload(const PlanRequest& request, const MemoryLimits& limits, Plan& 
         {"placement", "in device memory", "offloaded",
          fmt::format("{} of {} units ({} bytes) lie on cpu or disk and are brought to device {} at each pass",
                      offloaded, plan.units.size(), bytes, plan.devices[plan.placement.main].name)});
+  const bool idle_gpus =
+      plan.devices.front().kind == "gpu" && plan.devices[plan.placement.main].kind != "gpu";
+  if (idle_gpus && !request.entry->device_map)
+    plan.downgrades.push_back(
+        {"placement", "auto", "cpu", "no GPU has room to compute a block: the cpu does it all"});
   for (const Downgrade& note : limits.notes) plan.downgrades.push_back(note);
   for (const std::string& note : request.architecture->spec.notes)
     plan.downgrades.push_back({"checkpoint", "config.json", "noted", note});
@@ -265,10 +272,11 @@ void require_fit(const Plan& plan) {
   for (const DevicePlan& device : plan.devices) {
     if (device.total_bytes() <= device.limit_bytes && plan.devices.size() > 1) continue;
     const std::string separator = needed.empty() ? "" : "; ";
-    needed += separator + fmt::format("{} bytes needed on {}: weights {}, KV cache {} for {} tokens, workspace {}, "
-                                      "process {}",
-                                      device.total_bytes(), device.name, device.weights_bytes, device.kv_bytes,
-                                      plan.limits.context_tokens, device.workspace_bytes, device.process_bytes);
+    needed += separator + fmt::format(
+                              "{} bytes needed on {}: weights {}, KV cache {} for {} tokens, workspace {}, "
+                              "process {}",
+                              device.total_bytes(), device.name, device.weights_bytes, device.kv_bytes,
+                              plan.limits.context_tokens, device.workspace_bytes, device.process_bytes);
     limits += separator + fmt::format("at most {} bytes on {}", device.limit_bytes, device.name);
   }
   if (plan.placement.spills_unlisted) {

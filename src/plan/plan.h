@@ -33,12 +33,12 @@ struct Plan {
   StepLimits limits;
   std::string context_source;  // request, max_context, default
   std::string isa;
-  std::string attention;  // "fused"
-  std::string strategy;  // of placement: auto, balanced, balanced_low_0, sequential, or "device_map"
+  std::string attention;    // "fused"
+  std::string strategy;     // of placement: auto, balanced, balanced_low_0, sequential, or "device_map"
   bool is_virtual = false;  // devices are those of --machine or `devices`
   std::vector<DevicePlan> devices;
-  std::vector<Unit> units;  // in model order
-  Placement placement;      // of the units, by index into devices
+  std::vector<Unit> units;                                      // in model order
+  Placement placement;                                          // of the units, by index into devices
   std::vector<std::pair<std::string, std::string>> device_map;  // module -> device, in model order
   uint64_t max_context = 0;  // longest context that fits, at most max_position_embeddings; 0 where none does
   uint64_t bytes_short = 0;

@@ -20,10 +20,10 @@ namespace rhapsode::runtime {
 struct Settings {
   config::LoadRequest config;
   hub::HubSettings hub;
-  uint32_t threads = 0;   // 0 = all usable cores
-  std::string isa;        // empty = the best
+  uint32_t threads = 0;                    // 0 = all usable cores
+  std::string isa;                         // empty = the best
   std::optional<config::Machine> machine;  // virtual devices, over the entry's `devices`
-  bool tokenizer = true;  // false: ids in, ids out; tokenizer files are not touched
+  bool tokenizer = true;                   // false: ids in, ids out; tokenizer files are not touched
 };
 
 struct Assembly {

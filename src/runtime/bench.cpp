@@ -75,7 +75,7 @@ BenchResult bench(Session& session, const BenchOptions& options,
   }
   BenchResult out;
   out.peak_rss_bytes = devices::peak_resident_bytes();
-  out.plan_bytes = plan.devices.front().total_bytes();
+  out.plan_bytes = plan::total_bytes(plan);
   say("measuring the machine");
   ThreadPool pool(assembly.threads);
   out.roofline = devices::measure_roofline(*assembly.kernels, pool);

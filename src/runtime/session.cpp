@@ -1,24 +1,47 @@
 #include "runtime/session.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 
+#include "base/error.h"
+#include "model/places.h"
+
 namespace rhapsode::runtime {
+namespace {
+
+// Virtual devices are memory of this machine: together they must have room in it.
+void require_real_memory(const Assembly& assembly, const plan::Plan& plan) {
+  const uint64_t bytes = plan::total_bytes(plan);
+  if (!plan.is_virtual || bytes <= assembly.inventory.available_bytes) return;
+  throw Error(ErrorKind::does_not_fit, "machine-too-small",
+              "the virtual devices need more memory than this machine has")
+      .saw(fmt::format("{} bytes needed by all devices", bytes))
+      .want(fmt::format("at most {} bytes", assembly.inventory.available_bytes))
+      .hint("`plan` shows the placement without running it");
+}
+
+}  // namespace
 
 Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequences,
                  const model::LoadProgress& progress)
     : assembly_(&assembly), plan_(plan) {
   plan::require_fit(plan);
+  require_real_memory(assembly, plan);
   const auto start = std::chrono::steady_clock::now();
-  const plan::DevicePlan& cpu = plan.devices.front();
   const arch::Spec& spec = assembly.architecture.spec;
   pool_ = std::make_unique<ThreadPool>(plan.limits.threads);
-  device_ =
-      std::make_unique<devices::Device>(cpu.name, cpu.limit_bytes - cpu.process_bytes, *assembly.kernels);
-  weights_ = model::load_weights(spec, assembly.tensors, assembly.checkpoint, plan.dtype, *device_, *pool_,
-                                 progress);
+  for (const plan::DevicePlan& device : plan.devices)
+    if (device.kind != "disk")
+      devices_.push_back(std::make_unique<devices::Device>(
+          device.name, device.limit_bytes - std::min(device.limit_bytes, device.process_bytes),
+          *assembly.kernels));
+  const model::Places places = model::places_of(plan.units, plan.placement, devices_);
+  weights_ = model::load_weights(spec, assembly.tensors, assembly.checkpoint, plan.dtype, places.weights,
+                                 *pool_, progress);
   const uint64_t blocks = sequences * plan::kv_blocks(plan.limits.context_tokens);
-  cache_ = std::make_unique<model::KvCache>(spec, plan.dtype, blocks, *device_);
-  decoder_ = std::make_unique<model::Decoder>(spec, weights_, *device_, *pool_, *cache_, plan.limits);
+  cache_ = std::make_unique<model::KvCache>(spec, plan.dtype, blocks, places.exec.layers);
+  decoder_ = std::make_unique<model::Decoder>(spec, weights_, places.exec, *pool_, *cache_, plan.limits);
   load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 

@@ -20,7 +20,8 @@ class Session {
 
   model::Decoder& decoder() { return *decoder_; }
   model::KvCache& cache() { return *cache_; }
-  const devices::Device& device() const { return *device_; }
+  // In the order of the plan; disk is none.
+  const std::vector<std::unique_ptr<devices::Device>>& devices() const { return devices_; }
   const Assembly& assembly() const { return *assembly_; }
   const plan::Plan& plan() const { return plan_; }
   double load_ms() const { return load_ms_; }
@@ -37,7 +38,7 @@ class Session {
   plan::Plan plan_;
   double load_ms_ = 0;
   std::unique_ptr<ThreadPool> pool_;
-  std::unique_ptr<devices::Device> device_;
+  std::vector<std::unique_ptr<devices::Device>> devices_;
   model::Weights weights_;
   std::unique_ptr<model::KvCache> cache_;
   std::unique_ptr<model::Decoder> decoder_;

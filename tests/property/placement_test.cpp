@@ -1,0 +1,112 @@
+// A model spread over devices computes the same bits as on one, wherever its parts lie, and no device ever
+// holds more than the plan says.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "model/places.h"
+#include "models/golden_model.h"
+#include "plan/units.h"
+
+namespace rhapsode {
+namespace {
+
+using config::DeviceName;
+using Kind = config::DeviceName::Kind;
+
+constexpr uint64_t kContext = 64;
+constexpr uint32_t kChunk = 16;
+
+// The model of a fixture on two GPUs, a cpu and a disk.
+class Spread {
+ public:
+  Spread(const LoadedModel& model, Dtype dtype) : model_(model), pool_(2), dtype_(dtype) {
+    const arch::Spec& spec = model.architecture.spec;
+    limits_ = {kContext, kChunk, kChunk, 2, model.device.kernels().gemm_tokens};
+    problem_.units = plan::model_units({&spec, &model.tensors, dtype, limits_, 1});
+    problem_.devices = {{{Kind::gpu, 0}, UINT64_MAX, 0, false},
+                        {{Kind::gpu, 1}, UINT64_MAX, 0, false},
+                        {{Kind::cpu, 0}, UINT64_MAX, 0, true},
+                        {{Kind::disk, 0}, UINT64_MAX, 0, true}};
+    problem_.head_workspace_bytes = plan::workspace_bytes(spec, limits_);
+    plan::StepLimits steps = limits_;
+    steps.logits_rows = 0;
+    problem_.step_workspace_bytes = plan::workspace_bytes(spec, steps);
+    problem_.staging_slack_bytes = 4096;
+  }
+
+  size_t units() const { return problem_.units.size(); }
+
+  // Logits of a prompt in two chunks with `home`; each device is limited to what the plan counts for it.
+  std::vector<float> logits(const std::vector<size_t>& home, const std::vector<uint32_t>& ids) {
+    const plan::Placement placement = plan::account(problem_, home);
+    std::vector<std::unique_ptr<devices::Device>> devices;
+    for (size_t d = 0; d < 3; ++d)
+      devices.push_back(std::make_unique<devices::Device>(
+          placement.devices[d].name, placement.devices[d].total_bytes(), model_.device.kernels()));
+    const model::Places places = model::places_of(problem_.units, placement, devices);
+    const arch::Spec& spec = model_.architecture.spec;
+    std::vector<float> out;
+    {
+      model::Weights weights = model::load_weights(spec, model_.tensors, model_.checkpoint, dtype_,
+                                                   places.weights, pool_, nullptr);
+      model::KvCache cache(spec, dtype_, plan::kv_blocks(kContext), places.exec.layers);
+      model::Decoder decoder(spec, weights, places.exec, pool_, cache, limits_);
+      out = run(decoder, ids);
+    }
+    for (size_t d = 0; d < 3; ++d) {
+      EXPECT_LE(devices[d]->peak_bytes(), placement.devices[d].total_bytes());
+      EXPECT_EQ(devices[d]->used_bytes(), 0u);
+    }
+    return out;
+  }
+
+  static std::vector<float> run(model::Decoder& decoder, const std::vector<uint32_t>& ids) {
+    model::Sequence sequence;
+    std::vector<float> out;
+    for (const auto& [begin, count] : {std::pair<size_t, size_t>{0, 9}, {9, 1}, {10, ids.size() - 10}}) {
+      const model::Span span{&sequence, std::span(ids).subspan(begin, count), static_cast<uint32_t>(count),
+                             ids.size()};
+      decoder.forward({&span, 1});
+      for (uint32_t row = 0; row < count; ++row) {
+        const auto values = decoder.logits(row);
+        out.insert(out.end(), values.begin(), values.end());
+      }
+    }
+    decoder.cache().release(sequence);
+    return out;
+  }
+
+ private:
+  const LoadedModel& model_;
+  ThreadPool pool_;
+  Dtype dtype_;
+  plan::StepLimits limits_;
+  plan::PlacementProblem problem_;
+};
+
+TEST(Placement, BitEqualWhereverPartsLie) {
+  std::mt19937 random(7);
+  size_t maps = 0;
+  for (const std::string& fixture : golden_fixtures()) {
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+      LoadedModel model(golden_directory(fixture), dtype, 1, kChunk, {}, kContext);
+      std::vector<uint32_t> ids;
+      for (uint32_t i = 0; i < 20; ++i)
+        ids.push_back(static_cast<uint32_t>(random() % model.architecture.spec.vocab_size));
+      const std::vector<float> alone = Spread::run(model.decoder, ids);
+      Spread spread(model, dtype);
+      for (int map = 0; map < 6; ++map) {
+        std::vector<size_t> home(spread.units());
+        for (size_t& device : home) device = map < 2 ? 2 + (random() % 2) : random() % 4;
+        if (map == 0) home.assign(spread.units(), 3);
+        ASSERT_TRUE(spread.logits(home, ids) == alone) << fixture << " map " << map;
+        ++maps;
+      }
+    }
+  }
+  EXPECT_GE(maps, 300u);
+}
+
+}  // namespace
+}  // namespace rhapsode
