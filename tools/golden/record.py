@@ -3,6 +3,8 @@
 Knows nothing of families. The layout of the two files is described in README.md beside this script.
 """
 
+import contextlib
+import importlib
 import json
 
 import torch
@@ -133,6 +135,40 @@ def record_16bit(directory, dtype, prompts):
     return results, tensors
 
 
+@contextlib.contextmanager
+def float32_attention(model_type):
+    """Eager attention whose scores and probabilities stay in float32, as this project computes them."""
+    modeling = importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
+
+    def attend(module, query, key, value, mask, scaling, dropout=0.0, **_):
+        key = modeling.repeat_kv(key, module.num_key_value_groups).float()
+        value = modeling.repeat_kv(value, module.num_key_value_groups).float()
+        scores = torch.matmul(query.float(), key.transpose(2, 3)) * scaling
+        if mask is not None:
+            scores = scores + mask.float()
+        probabilities = torch.softmax(scores, dim=-1)
+        return torch.matmul(probabilities, value).to(query.dtype).transpose(1, 2).contiguous(), probabilities
+
+    eager = modeling.eager_attention_forward
+    modeling.eager_attention_forward = attend
+    try:
+        yield
+    finally:
+        modeling.eager_attention_forward = eager
+
+
+def record_float32_attention(directory, variant, prompts):
+    """Of models whose one dtype has 16 bits: nothing but the order of sums is left to differ."""
+    results, tensors = {}, {}
+    with float32_attention(variant.family):
+        for name, ids in prompts.items():
+            logits, _ = forward(directory, variant.primary, ids)
+            out, margins, _ = greedy(directory, variant.primary, ids)
+            results[name] = {"greedy": out, "margins": rounded(margins)}
+            tensors[f"{name}.float32_attention.last_logits"] = logits[-1].contiguous()
+    return results, tensors
+
+
 def record(directory, variant, seed):
     prompts = make_prompts(variant.config["vocab_size"], variant.long_length, seed)
     golden = {
@@ -148,6 +184,9 @@ def record(directory, variant, seed):
     golden[variant.primary], tensors = record_primary(directory, variant, prompts)
     for dtype in variant.dtypes:
         golden[dtype], more = record_16bit(directory, dtype, prompts)
+        tensors |= more
+    if variant.primary != "float32":
+        golden["float32_attention"], more = record_float32_attention(directory, variant, prompts)
         tensors |= more
     save_file(tensors, directory / "golden.safetensors")
     (directory / "golden.safetensors").chmod(0o644)

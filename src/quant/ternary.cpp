@@ -1,0 +1,67 @@
+// See ternary.h.
+#include "quant/ternary.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+namespace rhapsode::quant {
+namespace {
+
+constexpr float kSmallest = 1e-5f;
+
+// rint follows the default rounding mode: half to even.
+float rounded(float x, float low, float high) {
+  return std::clamp(std::nearbyint(x), low, high);
+}
+
+}  // namespace
+
+bool unpack_ternary_row(const TernaryRows& tensor, uint64_t row, std::span<int8_t> out) {
+  assert(out.size() == tensor.cols && row < tensor.packed_rows * kTernaryRowsPerByte);
+  const uint64_t packed_row = row % tensor.packed_rows;
+  const unsigned shift = 2 * static_cast<unsigned>(row / tensor.packed_rows);
+  assert(packed_row >= tensor.first);
+  assert((packed_row - tensor.first + 1) * tensor.cols <= tensor.packed.size());
+  const std::byte* from = tensor.packed.data() + (packed_row - tensor.first) * tensor.cols;
+  bool valid = true;
+  for (uint64_t k = 0; k < tensor.cols; ++k) {
+    const int field = std::to_integer<int>(from[k] >> shift) & 3;
+    valid = valid && field != 3;
+    out[k] = static_cast<int8_t>(field - 1);
+  }
+  return valid;
+}
+
+void pack_ternary(std::span<const int8_t> values, uint64_t rows, uint64_t cols, std::span<std::byte> out) {
+  assert(rows % kTernaryRowsPerByte == 0 && values.size() == rows * cols);
+  assert(out.size() == rows / kTernaryRowsPerByte * cols);
+  const uint64_t packed_rows = rows / kTernaryRowsPerByte;
+  for (uint64_t p = 0; p < packed_rows; ++p) {
+    for (uint64_t k = 0; k < cols; ++k) {
+      unsigned byte = 0;
+      for (unsigned j = 0; j < kTernaryRowsPerByte; ++j)
+        byte |= static_cast<unsigned>(values[(p + j * packed_rows) * cols + k] + 1) << (2 * j);
+      out[p * cols + k] = static_cast<std::byte>(byte);
+    }
+  }
+}
+
+float ternary_factor(double sum, uint64_t count) {
+  assert(count > 0);
+  return 1.0f / std::max(static_cast<float>(sum / static_cast<double>(count)), kSmallest);
+}
+
+int8_t ternary_value(float w, float factor) {
+  return static_cast<int8_t>(rounded(w * factor, -1.0f, 1.0f));
+}
+
+float activation_factor(float largest) {
+  return 1.0f / std::max(largest, kSmallest) * 127.0f;
+}
+
+int8_t activation_value(float x, float factor) {
+  return static_cast<int8_t>(rounded(x * factor, -128.0f, 127.0f));
+}
+
+}  // namespace rhapsode::quant
