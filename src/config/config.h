@@ -104,9 +104,11 @@ struct ModelEntry {
   Maybe<bool> load_in_8bit, load_in_4bit;  // as written beside it; `quantization` has won them
   QuantizationConfig quantization_config;
   Maybe<bool> low_cpu_mem_usage, trust_remote_code, use_flash_attention_2;
-  Maybe<std::string> accounting;     // full (default) | weights
-  Maybe<std::string> devices;        // virtual devices, as parse_machine reads them; --machine wins
-  Maybe<std::string> defaults;       // guide (default) | transformers
+  Maybe<std::string> numerics;           // fast (default) | hf-exact
+  Maybe<std::string> llm_int8_outliers;  // call (default) | row
+  Maybe<std::string> accounting;         // full (default) | weights
+  Maybe<std::string> devices;            // virtual devices, as parse_machine reads them; --machine wins
+  Maybe<std::string> defaults;           // guide (default) | transformers
   Maybe<int64_t> max_context;        // tokens of prompt and answer that the plan reserves; absent: see plan
   Maybe<std::string> chat_template;  // a template's text, over the checkpoint's
   Maybe<std::string> system_prompt;

@@ -125,6 +125,28 @@ constexpr std::array kLoading = {
         .effect = "true: fused attention (online softmax, no score matrix), on every device. false: eager "
                   "attention. "
                   "The plan names the kernel."},
+    Key{.name = "numerics",
+        .alias = "",
+        .slot = &M::numerics,
+        .choices = "fast hf-exact",
+        .guide_default = "\"fast\"",
+        .transformers_default = "\"hf-exact\"",
+        .section = kBeyond,
+        .effect =
+            "How 4-bit weights are multiplied where the compute dtype has 16 bits. fast: 16-bit fixed "
+            "point, with an error below that of rounding to bfloat16. hf-exact: dequantize, then sum in "
+            "float32, as bitsandbytes does; slower."},
+    Key{.name = "llm_int8_outliers",
+        .alias = "",
+        .slot = &M::llm_int8_outliers,
+        .choices = "call row",
+        .guide_default = "\"call\"",
+        .transformers_default = "\"call\"",
+        .section = kBeyond,
+        .effect =
+            "Outlier columns of 8bit. call: a column that is an outlier for one token of a prompt is one "
+            "for all of them, as in bitsandbytes. row: each token for itself, so that a result never "
+            "depends on what is computed beside it."},
     Key{.name = "accounting",
         .alias = "",
         .slot = &M::accounting,

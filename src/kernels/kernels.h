@@ -8,7 +8,9 @@
 //   ascending;
 //   * row reductions (norms, softmax sums): 16 partial sums, element i goes to partial i % 16 (by fma where a
 //   product
-//     is summed), then partials are added pairwise: j with j+8, then j+4, j+2, j+1.
+//     is summed), then partials are added pairwise: j with j+8, then j+4, j+2, j+1;
+//   * quantized products: sums of codes are exact integers; the float steps after them are named at each
+//   entry.
 // exp, tanh, erf and the activations are the same polynomials (same fma sequence) in every set.
 // Lengths need not be multiples of anything; buffers need no alignment and no padding unless said.
 #pragma once
@@ -54,6 +56,11 @@ struct AttendBlock {
   float* scores;  // scratch, [queries][kBlockTokens]; unspecified afterwards
 };
 
+// The step of two int8 codes as bitsandbytes writes it for CPUs: 1.8e-5 above 1 / 127^2 (6.200012e-05). The
+// constant is kept because codes downstream flip with the last bits: with the exact quotient a small model's
+// logits differ by whole units from what transformers computes, with this one by 1e-5.
+constexpr float kInt8Step = 6.200124e-05f;
+
 struct Kernels {
   std::string_view name;  // "reference", "avx2", "avx512"
 
@@ -62,10 +69,12 @@ struct Kernels {
   // values, padding zero.
   using Gemv = void (*)(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
                         float* y_b);
-  Gemv gemv[kFormatCount];
+  Gemv gemv[quant::kDenseFormats];
 
-  // Panel columns [k_begin, k_begin + k_count) as float [k][32]. k_begin is even.
-  using Expand = void (*)(const void* panel, uint64_t k_begin, uint64_t k_count, float* out);
+  // Panel columns [k_begin, k_begin + k_count) of `cols` as float [k][32]; 4-bit: code value * absmax, not
+  // rounded to any dtype. k_begin is even; for 4-bit formats k_begin and k_count are multiples of 64. Null
+  // for int8, which is multiplied as integers only.
+  using Expand = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
   Expand expand[kFormatCount];
 
   // c[t][r] (+)= sum_k a[k][t] * b[k][r] for `tokens` <= gemm_tokens rows of a; b is [k_count][32] from
@@ -74,6 +83,44 @@ struct Kernels {
   using GemmTile = void (*)(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c,
                             uint64_t c_stride, bool first);
   GemmTile gemm_tile;
+
+  // One token's activations for int8 weights: x rounded to f16; elements with |x| >= threshold (NaN: none)
+  // get code 0 and do not count. scale = max |x|; code = round(x * (round(1 / scale) * 127)), all 0 where
+  // scale is 0 or not finite. codes: n of them, padded to a multiple of 4 with 0.
+  void (*quantize_int8)(const float* x, uint64_t n, float threshold, int8_t* codes, float* scale);
+  // For 4-bit weights: per 64 columns, with m = max |x|, c = the format's code table: code = round(x *
+  // (c.act_max / m)), scale = m / (c.act_max * c.fixed_max); m < 1e-30: all 0; m not finite: codes 0, scale
+  // NaN. n is a multiple of 64; scales [n / 64].
+  void (*quantize_fixed)(Format format, const float* x, uint64_t n, int16_t* codes, float* scales);
+
+  // gemv for quantized formats. cols is the padded count. With S the exact sum of code products:
+  //   int8: codes int8, one scale: y = (float(S) * (scale * scb)) * kInt8Step, each step rounded to fp32
+  //   4-bit: codes int16, a scale a block: y = fma(float(S_block), absmax * scale_block, y), blocks ascending
+  // Null for dense formats.
+  using GemvQuantized = void (*)(const void* panel_a, const void* panel_b, const void* codes,
+                                 const float* scales, uint64_t cols, float* y_a, float* y_b);
+  GemvQuantized gemv_quantized[kFormatCount];
+
+  // The same sums for many tokens. Panel columns [k_begin, k_begin + k_count) as integers, out[k / 2][32][2],
+  // and, for 4-bit formats, absmax[k_count / 64][32]. k_begin and k_count: multiples of 4 (int8) or 64.
+  using ExpandCodes = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
+                               int16_t* out, float* absmax);
+  ExpandCodes expand_codes[kFormatCount];
+  // c[t][r] (+)= sum over pairs; b from expand_codes, a [pairs][gemm_tokens][2]; c holds the bits of int32.
+  void (*tile_int16)(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
+                     uint64_t c_stride, bool first);
+  // c[t][r] continues by fma over blocks of 64; absmax [blocks][32], scales [blocks][gemm_tokens].
+  struct FixedTile {
+    const int16_t* b;
+    const float* absmax;
+    const int16_t* a;
+    const float* scales;
+    uint32_t tokens;
+    uint64_t blocks;
+  };
+  void (*tile_fixed)(const FixedTile& tile, float* c, uint64_t c_stride, bool first);
+  // Turns 32 int32 sums of one token into the y of gemv_quantized[int8]; scb [32].
+  void (*finish_int8)(const float* scb, float scale, float* c);
   uint32_t gemm_tokens;  // rows of the register tile (6 for AVX2, 12 for AVX-512)
 
   // Rows of length n; D is f32, f16 or bf16: results are rounded to D (kept as float).

@@ -11,11 +11,30 @@ constexpr uint32_t kGemmTokens = 4;
 template <Format F>
 void gemv(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a, float* y_b);
 template <Format F>
-void expand(const void* panel, uint64_t k_begin, uint64_t k_count, float* out);
+void expand(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
+template <Format F>
+void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
 void gemm_tile(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c, uint64_t c_stride,
                bool first);
 void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
                  float* a);
+
+void quantize_int8(const float* x, uint64_t n, float threshold, int8_t* codes, float* scale);
+void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales);
+void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+               uint64_t cols, float* y_a, float* y_b);
+template <Format F>
+void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+                uint64_t cols, float* y_a, float* y_b);
+void expand_int8_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                       float* absmax);
+template <Format F>
+void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                        float* absmax);
+void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
+                uint64_t c_stride, bool first);
+void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first);
+void finish_int8(const float* scb, float scale, float* c);
 
 void round_row(Dtype D, float* x, uint64_t n);
 void add(Dtype D, float* x, const float* y, uint64_t n);

@@ -33,7 +33,7 @@ void gemv(const void* panel_a, const void* panel_b, const float* x, uint64_t col
 }
 
 template <Format F>
-void expand(const void* panel, uint64_t k_begin, uint64_t k_count, float* out) {
+void expand(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, float* out) {
   for (uint64_t k = 0; k < k_count; ++k)
     for (uint32_t row = 0; row < kPanelRows; ++row)
       out[k * kPanelRows + row] = element<F>(panel, row, k_begin + k);
@@ -61,8 +61,8 @@ void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_
 template void gemv<Format::f32>(const void*, const void*, const float*, uint64_t, float*, float*);
 template void gemv<Format::f16>(const void*, const void*, const float*, uint64_t, float*, float*);
 template void gemv<Format::bf16>(const void*, const void*, const float*, uint64_t, float*, float*);
-template void expand<Format::f32>(const void*, uint64_t, uint64_t, float*);
-template void expand<Format::f16>(const void*, uint64_t, uint64_t, float*);
-template void expand<Format::bf16>(const void*, uint64_t, uint64_t, float*);
+template void expand<Format::f32>(const void*, uint64_t, uint64_t, uint64_t, float*);
+template void expand<Format::f16>(const void*, uint64_t, uint64_t, uint64_t, float*);
+template void expand<Format::bf16>(const void*, uint64_t, uint64_t, uint64_t, float*);
 
 }  // namespace rhapsode::kernels::reference

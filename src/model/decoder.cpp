@@ -87,6 +87,10 @@ class Pass {
   void add_span(const Span& span) {
     const uint64_t first = span.sequence->length;
     spans_.push_back({span.sequence, first, tokens(), static_cast<uint32_t>(span.ids.size())});
+    // Tokens that are verified together would have been computed one by one: each is a call of its own.
+    const auto count = static_cast<uint32_t>(span.ids.size());
+    for (uint32_t i = 0; span.logits_rows > 1 && i < count; ++i) calls_.push_back({tokens() + i, 1});
+    if (span.logits_rows <= 1) calls_.push_back({tokens(), count});
     const uint64_t length = std::max(first + span.ids.size(), span.rope_length);
     rope_lengths_.push_back(grown_length(*span.sequence, length));
     for (size_t i = 0; i < span.ids.size(); ++i) {
@@ -124,7 +128,7 @@ class Pass {
 
   void embed(Range mine) {
     const arch::Spec& spec = *d_.spec_;
-    const Linear& head = d_.weights_->lm_head;
+    const Linear::Part& head = d_.weights_->lm_head.parts.front();
     const uint64_t row_bytes = spec.hidden_size * dtype_bytes(dtype());
     for (uint64_t t = mine.begin; t < mine.end; ++t) {
       const uint64_t id = ids_[t];
@@ -133,7 +137,7 @@ class Pass {
       else if (d_.weights_->embed != nullptr)
         kernels_.load(dtype(), d_.weights_->embed + id * row_bytes, spec.hidden_size, x(t));
       else
-        quant::unpack_row(head.format, {head.panel(id / quant::kPanelRows), head.panel_bytes},
+        quant::unpack_row(head.format.format, {head.panel(id / quant::kPanelRows), head.panel_bytes},
                           static_cast<uint32_t>(id % quant::kPanelRows), spec.hidden_size, x(t));
       if (spec.embed_scale != 1.0f)
         kernels_.scale(dtype(), x(t), round_to(dtype(), spec.embed_scale), spec.hidden_size);
@@ -165,7 +169,8 @@ class Pass {
     const arch::Spec& spec = *d_.spec_;
     for (uint64_t t = mine.begin; t < mine.end; ++t) norm(layer.input_norm, x(t), normed(t));
     d_.pool_->barrier();
-    multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride}, tokens(), qkv(0), at_.qkv_stride);
+    multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride, calls_}, tokens(), qkv(0),
+             at_.qkv_stride);
     d_.pool_->barrier();
     for (uint64_t t = mine.begin; t < mine.end; ++t) prepare_token(layer, index, t);
     d_.pool_->barrier();
@@ -175,7 +180,8 @@ class Pass {
       for (uint64_t t = mine.begin; t < mine.end; ++t) norm(layer.attn_sub_norm, attn(t), attn(t));
       d_.pool_->barrier();
     }
-    multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride}, tokens(), branch(0), at_.hidden_stride);
+    multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride, calls_}, tokens(), branch(0),
+             at_.hidden_stride);
     d_.pool_->barrier();
     if (spec.residual != ResidualKind::parallel_shared) {
       for (uint64_t t = mine.begin; t < mine.end; ++t) before_ffn(layer, t);
@@ -229,7 +235,7 @@ class Pass {
     const AttentionLayer layer{d_.spec_, &kernels_,      d_.cache_, index,           dtype(),
                                qkv(0),   at_.qkv_stride, attn(0),   at_.attn_stride, base_ + at_.partials,
                                chunks_};
-    float* scratch = worker.expand + plan::kColumnBlock * quant::kPanelRows;
+    float* scratch = worker.expand + at_.expand_floats;
     for (size_t i = worker.member; i < items_.size(); i += worker.members)
       attend_item(layer, spans_, items_[i], at_.query_rows, scratch);
     bool split = false;
@@ -253,7 +259,8 @@ class Pass {
   void feed_forward(const Worker& worker, const LayerWeights& layer, Range mine) {
     const arch::Spec& spec = *d_.spec_;
     const auto activation = static_cast<kernels::Activation>(spec.activation);
-    multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride}, tokens(), up(0), at_.up_stride);
+    multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride, calls_}, tokens(), up(0),
+             at_.up_stride);
     // The columns are this member's own in both parts, so no barrier is needed before the activation.
     const Range columns = part_columns(worker, layer.up.parts[0]);
     const uint64_t count =
@@ -272,7 +279,7 @@ class Pass {
       d_.pool_->barrier();
     }
     float* out = spec.residual == ResidualKind::sequential ? branch(0) : branch2(0);
-    multiply(worker, dtype(), layer.down, {up(0), at_.up_stride}, tokens(), out, at_.hidden_stride);
+    multiply(worker, dtype(), layer.down, {up(0), at_.up_stride, calls_}, tokens(), out, at_.hidden_stride);
   }
 
   void after_ffn(const LayerWeights& layer, uint64_t t) {
@@ -295,7 +302,7 @@ class Pass {
       norm(d_.weights_->final_norm, x(logits_tokens_[r]), normed(r));
     d_.pool_->barrier();
     float* logits = base_ + at_.logits;
-    multiply(worker, dtype(), d_.weights_->lm_head, {normed(0), at_.hidden_stride}, rows, logits,
+    multiply(worker, dtype(), d_.weights_->lm_head, {normed(0), at_.hidden_stride, {}}, rows, logits,
              at_.logits_stride);
     if (spec.final_softcap == 0.0f) return;
     const Range columns = part_columns(worker, d_.weights_->lm_head.parts[0]);
@@ -316,6 +323,7 @@ class Pass {
   plan::WorkspaceLayout at_{};
   float* base_ = nullptr;
   std::vector<AttentionSpan> spans_;
+  std::vector<Call> calls_;
   std::vector<uint64_t> rope_lengths_;
   std::vector<uint32_t> ids_;
   std::vector<uint32_t> span_of_token_;

@@ -1,6 +1,8 @@
-// Multiplying by a packed matrix on all threads. Knows panels and blocks of columns, no instruction set: the
+// Multiplying by packed matrices on all threads. Knows panels and blocks of columns, no instruction set: the
 // inner loops are the kernel table's.
 #pragma once
+
+#include <span>
 
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
@@ -14,18 +16,25 @@ struct Worker {
   ThreadPool* pool;
   uint32_t member;
   uint32_t members;
-  float* expand;  // [plan::kColumnBlock][32], this member's own
-  float* packed;  // shared: tokens packed for the tile kernel
+  float* expand;  // [plan::WorkspaceLayout::expand_floats], this member's own
+  float* packed;  // shared: tokens packed for the tile kernels
+};
+
+// Tokens that share their int8 outlier columns: those of one sequence in one pass. Ascending, without gaps.
+struct Call {
+  uint32_t first_token;
+  uint32_t tokens;
 };
 
 struct Rows {
   const float* data;  // [tokens][stride]
   uint64_t stride;
+  std::span<const Call> calls;  // cover all tokens; empty: each token is a call of its own
 };
 
 // y[t][r] = R(sum_k w[r][k] * x[t][k] + bias[r]) for all padded rows r of the matrix; y [tokens][y_stride].
 // Each member computes the same share of every part, so with two equal parts (gate and up) it owns the same
-// columns of both. All members call it together; for more than one token it crosses one barrier inside.
+// columns of both. All members call it together; for more than one token it crosses barriers inside.
 // Results are complete for the others only after the caller's next barrier.
 void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, uint32_t tokens, float* y,
               uint64_t y_stride);

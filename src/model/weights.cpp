@@ -4,9 +4,11 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <thread>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "model/quantize_on_load.h"
 #include "plan/footprint.h"
 
 namespace rhapsode::model {
@@ -51,28 +53,24 @@ float element_to_float(Dtype dtype, const std::byte* at) {
 // Carves the arena and remembers what has to be read into it.
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, Dtype dtype) : checkpoint_(checkpoint), dtype_(dtype) {}
+  Loader(const Checkpoint& checkpoint, const plan::Formats& formats)
+      : checkpoint_(checkpoint), formats_(formats), dtype_(formats.dtype) {}
 
   void place(const LinearSource& source, Linear& linear) {
-    linear.format = quant::dense_format(dtype_);
+    linear = {};
     linear.cols = source.cols;
-    linear.padded_cols = quant::padded_cols(source.cols);
-    linear.panel_bytes = quant::panel_bytes(linear.format, source.cols);
-    for (const LinearPart& part : source.parts) {
-      const uint64_t panels = quant::panel_count(part.rows);
-      linear.parts.push_back({part.rows, linear.panels, panels});
-      linear.panels += panels;
-    }
-    linear.data = take(plan::linear_bytes(linear.format, source));
+    linear.int8_threshold = formats_.int8_threshold;
+    linear.int8_row_outliers = formats_.int8_row_outliers;
+    linear.parts.resize(source.parts.size());
+    for (size_t i = 0; i < source.parts.size(); ++i) place_part(source, i, linear);
     const uint64_t bias_bytes = plan::bias_bytes(source);
     if (bias_bytes > 0) linear.bias = reinterpret_cast<float*>(take(bias_bytes));
     for (size_t i = 0; i < source.parts.size(); ++i) {
       const LinearPart& part = source.parts[i];
-      for (uint64_t panel = 0; panel < linear.parts[i].panels; ++panel)
-        jobs_.push_back({&linear, &part, i, panel});
       if (!part.bias.empty())
-        vectors_.push_back(
-            {part.bias, part.rows, linear.bias + linear.parts[i].first_panel * quant::kPanelRows});
+        vectors_.push_back({part.bias, part.rows,
+                            linear.bias + linear.parts[i].first_panel * quant::kPanelRows,
+                            linear.parts[i].format.compute});
     }
   }
 
@@ -89,39 +87,72 @@ class Loader {
     base_ = base;
     used_ = 0;
     jobs_.clear();
+    quantized_.clear();
     vectors_.clear();
   }
   uint64_t used_bytes() const { return used_; }
 
-  void run(ThreadPool& pool, const LoadProgress& progress) {
+  void run(ThreadPool& pool, const kernels::Kernels& kernels, const LoadProgress& progress) {
     uint64_t total = 0;
-    for (const Job& job : jobs_) total += job.linear->panel_bytes;
+    for (const Job& job : jobs_) total += job.part->panel_bytes;
+    for (const QuantizedJob& job : quantized_) total += job.part->panels * job.part->panel_bytes;
     std::atomic<uint64_t> done{0};
+    const auto caller = std::this_thread::get_id();
+    const auto step = [&](uint64_t bytes) {
+      done += bytes;
+      if (progress && std::this_thread::get_id() == caller) progress(done, total);
+    };
     pool.run([&](uint32_t member) {
       std::vector<std::byte> staging;
       const Range range = share(jobs_.size(), member, pool.threads());
       for (uint64_t i = range.begin; i < range.end; ++i) {
         load_panel(jobs_[i], staging);
-        done += jobs_[i].linear->panel_bytes;
-        if (member == 0 && progress) progress(done, total);
+        step(jobs_[i].part->panel_bytes);
       }
     });
+    const QuantizedLoad load{&checkpoint_, &kernels, dtype_, &pool, step};
+    for (const QuantizedJob& job : quantized_) load_quantized(load, *job.source, job.cols, *job.part);
     for (const VectorJob& job : vectors_) load_vector(job);
     if (progress) progress(total, total);
   }
 
  private:
-  struct Job {
-    Linear* linear;
-    const LinearPart* part;
-    size_t part_index;
+  struct Job {  // a dense panel
+    const Linear::Part* part;
+    const LinearPart* source;
+    uint64_t cols;
     uint64_t panel;
+  };
+  struct QuantizedJob {  // a whole part
+    Linear::Part* part;
+    const LinearPart* source;
+    uint64_t cols;
   };
   struct VectorJob {
     std::vector<RowRun> runs;
     uint64_t length;
     float* out;
+    Dtype dtype;
   };
+
+  void place_part(const LinearSource& source, size_t index, Linear& linear) {
+    const LinearPart& from = source.parts[index];
+    Linear::Part& part = linear.parts[index];
+    part.format = formats_.of(from, source.cols);
+    part.rows = from.rows;
+    part.first_panel = linear.panels;
+    part.panels = quant::panel_count(from.rows);
+    part.padded_cols = quant::padded_cols(part.format.format, source.cols);
+    part.panel_bytes = quant::panel_bytes(part.format.format, source.cols);
+    part.data = take(part.panels * part.panel_bytes);
+    linear.panels += part.panels;
+    if (!quant::is_dense(part.format.format) || part.format.dequantized != nullptr) {
+      quantized_.push_back({&part, &from, source.cols});
+      return;
+    }
+    for (uint64_t panel = 0; panel < part.panels; ++panel)
+      jobs_.push_back({&part, &from, source.cols, panel});
+  }
 
   std::byte* take(uint64_t bytes) {
     std::byte* at = base_ + used_;
@@ -132,21 +163,20 @@ class Loader {
   float* place_vector(const std::string& tensor, uint64_t length) {
     if (tensor.empty()) return nullptr;
     float* out = reinterpret_cast<float*>(take(length * sizeof(float)));
-    vectors_.push_back({{{tensor, 0, length}}, length, out});
+    vectors_.push_back({{{tensor, 0, length}}, length, out, dtype_});
     return out;
   }
 
   void load_panel(const Job& job, std::vector<std::byte>& staging) const {
-    const Dtype source = checkpoint_.find(job.part->weight.front().tensor)->dtype;
+    const Dtype source = checkpoint_.find(job.source->weight.front().tensor)->dtype;
     const uint64_t first = job.panel * quant::kPanelRows;
     const uint64_t rows = std::min<uint64_t>(quant::kPanelRows, job.part->rows - first);
-    const uint64_t row_bytes = job.linear->cols * dtype_bytes(source);
+    const uint64_t row_bytes = job.cols * dtype_bytes(source);
     staging.resize(std::max<uint64_t>(staging.size(), rows * row_bytes));
-    read_rows(checkpoint_, job.part->weight, first, rows, row_bytes, staging.data());
-    const uint64_t index = job.linear->parts[job.part_index].first_panel + job.panel;
-    quant::pack_panel(job.linear->format, source, {staging.data(), rows * row_bytes},
-                      static_cast<uint32_t>(rows), job.linear->cols,
-                      {job.linear->data + index * job.linear->panel_bytes, job.linear->panel_bytes});
+    read_rows(checkpoint_, job.source->weight, first, rows, row_bytes, staging.data());
+    quant::pack_panel(job.part->format.format, source, {staging.data(), rows * row_bytes},
+                      static_cast<uint32_t>(rows), job.cols,
+                      {job.part->data + job.panel * job.part->panel_bytes, job.part->panel_bytes});
   }
 
   void load_vector(const VectorJob& job) const {
@@ -155,14 +185,16 @@ class Loader {
     std::vector<std::byte> raw(job.length * width);
     read_rows(checkpoint_, job.runs, 0, job.length, width, raw.data());
     for (uint64_t i = 0; i < job.length; ++i)
-      job.out[i] = round_to(dtype_, element_to_float(source, raw.data() + i * width));
+      job.out[i] = round_to(job.dtype, round_to(dtype_, element_to_float(source, raw.data() + i * width)));
   }
 
   const Checkpoint& checkpoint_;
+  plan::Formats formats_;  // staged units are read long after the load
   Dtype dtype_;
   std::byte* base_ = nullptr;
   uint64_t used_ = 0;
   std::vector<Job> jobs_;
+  std::vector<QuantizedJob> quantized_;
   std::vector<VectorJob> vectors_;
 };
 
@@ -231,14 +263,16 @@ void copy_parallel(ThreadPool& pool, const std::byte* from, std::byte* to, uint6
 class PlacedLoad {
  public:
   PlacedLoad(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
-             Dtype dtype, const WeightPlaces& places, ThreadPool& pool, const LoadProgress& progress)
+             const plan::Formats& formats, const WeightPlaces& places, ThreadPool& pool,
+             const LoadProgress& progress)
       : spec_(spec),
         tensors_(tensors),
         checkpoint_(checkpoint),
+        formats_(formats),
         places_(places),
         pool_(pool),
         progress_(progress) {
-    weights_.dtype = dtype;
+    weights_.dtype = formats.dtype;
     weights_.layers.resize(tensors.layers.size());
     weights_.staged.resize(tensors.layers.size() + 1);
   }
@@ -284,21 +318,21 @@ class PlacedLoad {
   }
 
   void load_resident(devices::Device& device) {
-    Loader loader(checkpoint_, weights_.dtype);
+    Loader loader(checkpoint_, formats_);
     loader.start(nullptr);
     place_resident(device, loader);
     if (loader.used_bytes() == 0) return;
     weights_.memory.push_back(device.allocate(loader.used_bytes(), "the weights"));
     loader.start(weights_.memory.back().data());
     place_resident(device, loader);
-    loader.run(pool_, progress_);
+    loader.run(pool_, device.kernels(), progress_);
     if (places_.embed == &device && weights_.embed != nullptr)
       load_embed(spec_, tensors_, checkpoint_, weights_, device.kernels(), pool_);
   }
 
   // Its pointers lead into the staging buffer for good. What lies on the cpu passes through it once.
   void load_staged(size_t unit) {
-    const auto loader = std::make_shared<Loader>(checkpoint_, weights_.dtype);
+    const auto loader = std::make_shared<Loader>(checkpoint_, formats_);
     loader->start(weights_.staging.data());
     devices::Device* home = places_.head;
     // The loader keeps pointers to what it fills; the weights themselves move.
@@ -313,10 +347,12 @@ class PlacedLoad {
     StagedUnit& staged = weights_.staged[unit];
     staged.bytes = loader->used_bytes();
     if (home == nullptr) {
-      staged.read = [loader, head](ThreadPool& pool) { loader->run(pool, nullptr); };
+      staged.read = [loader, head, &kernels = places_.staging->kernels()](ThreadPool& pool) {
+        loader->run(pool, kernels, nullptr);
+      };
       return;
     }
-    loader->run(pool_, progress_);
+    loader->run(pool_, places_.staging->kernels(), progress_);
     staged.home = home->allocate(staged.bytes, "offloaded weights");
     copy_parallel(pool_, weights_.staging.data(), staged.home.data(), staged.bytes);
     weights_.in_staging = unit;
@@ -325,6 +361,7 @@ class PlacedLoad {
   const arch::Spec& spec_;
   const arch::ModelTensors& tensors_;
   const Checkpoint& checkpoint_;
+  const plan::Formats& formats_;
   const WeightPlaces& places_;
   ThreadPool& pool_;
   const LoadProgress& progress_;
@@ -353,9 +390,9 @@ void Weights::bring(size_t unit, ThreadPool& pool) {
 }
 
 Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
-                     Dtype dtype, const WeightPlaces& places, ThreadPool& pool,
+                     const plan::Formats& formats, const WeightPlaces& places, ThreadPool& pool,
                      const LoadProgress& progress) {
-  return PlacedLoad(spec, tensors, checkpoint, dtype, places, pool, progress).run();
+  return PlacedLoad(spec, tensors, checkpoint, formats, places, pool, progress).run();
 }
 
 }  // namespace rhapsode::model

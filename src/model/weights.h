@@ -9,27 +9,32 @@
 #include "base/thread_pool.h"
 #include "checkpoint/checkpoint.h"
 #include "devices/device.h"
-#include "quant/formats.h"
+#include "plan/formats.h"
 
 namespace rhapsode::model {
 
-// A packed matrix: parts lie one after the other, each from a panel of its own.
+// Packed matrices that share their input: each part is a sequence of panels of its own, its outputs stand
+// after those of the parts before it.
 struct Linear {
   struct Part {
     uint64_t rows = 0;
-    uint64_t first_panel = 0;
+    uint64_t first_panel = 0;  // of its outputs: column first_panel * 32
     uint64_t panels = 0;
-  };
-  quant::Format format = quant::Format::f32;
-  uint64_t cols = 0;         // of the matrix
-  uint64_t padded_cols = 0;  // of the panels
-  uint64_t panels = 0;
-  uint64_t panel_bytes = 0;
-  std::byte* data = nullptr;  // [panels][panel_bytes]
-  float* bias = nullptr;      // [panels * 32] or null
-  std::vector<Part> parts;
+    uint64_t panel_bytes = 0;
+    uint64_t padded_cols = 0;   // of the panels
+    std::byte* data = nullptr;  // [panels][panel_bytes]
+    plan::WeightFormat format;
 
-  const std::byte* panel(uint64_t index) const { return data + index * panel_bytes; }
+    // By number within the part.
+    const std::byte* panel(uint64_t index) const { return data + index * panel_bytes; }
+  };
+  uint64_t cols = 0;  // of the matrices
+  uint64_t panels = 0;
+  float* bias = nullptr;  // [panels * 32] or null
+  std::vector<Part> parts;
+  // int8 only.
+  float int8_threshold = 6.0f;
+  bool int8_row_outliers = false;
 };
 
 struct Norm {
@@ -88,9 +93,11 @@ struct Weights {
 // Called now and then on the caller's thread.
 using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
-// `dtype` (f32, f16, bf16) is the type in which the model computes; tensors stored in another are rounded
-// once.
+// formats.dtype (f32, f16, bf16) is the type in which the model computes; tensors stored in another are
+// rounded once, then quantized where the formats say so. Throws Error(unsupported) for a weight that is not
+// finite and would have to be quantized.
 Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
-                     Dtype dtype, const WeightPlaces& places, ThreadPool& pool, const LoadProgress& progress);
+                     const plan::Formats& formats, const WeightPlaces& places, ThreadPool& pool,
+                     const LoadProgress& progress);
 
 }  // namespace rhapsode::model

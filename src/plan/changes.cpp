@@ -29,10 +29,26 @@ class Proposals {
       half.entry.dtype = config::Value<Dtype>{Dtype::bf16, {}};
       propose(half);
     }
+    const auto now =
+        request_.entry->quantization ? request_.entry->quantization->value : config::Quantization::none;
+    if (now == config::Quantization::none) quantize("8bit", config::Quantization::int8);
+    if (now == config::Quantization::none || now == config::Quantization::int8)
+      quantize("4bit", config::Quantization::nf4);
     return std::move(changes_);
   }
 
  private:
+  // By itself, then with a shorter context or offloaded layers where that does not fit.
+  void quantize(const std::string& value, config::Quantization quantization) {
+    Edit edit{value + " weights", {"quantization=" + value}, *request_.entry};
+    edit.entry.quantization = config::Value<config::Quantization>{quantization, {}};
+    if (propose(edit)) return;
+    PlanRequest request = request_;
+    request.entry = &edit.entry;
+    context(edit.entry, plan_as_asked(request), edit.set, edit.what + ", ");
+    offload(edit.entry, edit.set, edit.what + ", ");
+  }
+
   // True where it fits.
   bool propose(const Edit& edit) {
     PlanRequest request = request_;

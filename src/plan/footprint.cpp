@@ -7,8 +7,6 @@
 
 namespace rhapsode::plan {
 
-using quant::Format;
-
 uint64_t padded_rows(uint64_t rows) {
   return quant::panel_count(rows) * quant::kPanelRows;
 }
@@ -19,8 +17,20 @@ uint64_t linear_rows(const arch::LinearSource& source) {
   return rows;
 }
 
-uint64_t linear_bytes(Format format, const arch::LinearSource& source) {
-  return linear_rows(source) / quant::kPanelRows * quant::panel_bytes(format, source.cols);
+uint64_t linear_bytes(const Formats& formats, const arch::LinearSource& source) {
+  uint64_t bytes = 0;
+  for (const arch::LinearPart& part : source.parts)
+    bytes += round_up(quant::packed_bytes(formats.of(part, source.cols).format, part.rows, source.cols),
+                      kAlignBytes);
+  return bytes;
+}
+
+uint64_t linear_metadata_bytes(const Formats& formats, const arch::LinearSource& source) {
+  uint64_t bytes = 0;
+  for (const arch::LinearPart& part : source.parts)
+    bytes += quant::panel_count(part.rows) *
+             quant::panel_metadata_bytes(formats.of(part, source.cols).format, source.cols);
+  return bytes;
 }
 
 uint64_t bias_bytes(const arch::LinearSource& source) {
@@ -41,16 +51,16 @@ uint64_t embed_bytes(const arch::Spec& spec, Dtype dtype) {
 
 namespace {
 
-uint64_t whole_linear(Format format, const arch::LinearSource& source) {
-  return linear_bytes(format, source) + bias_bytes(source);
+uint64_t whole_linear(const Formats& formats, const arch::LinearSource& source) {
+  return linear_bytes(formats, source) + bias_bytes(source);
 }
 
 }  // namespace
 
-uint64_t layer_bytes(Format format, const arch::LayerTensors& layer) {
+uint64_t layer_bytes(const Formats& formats, const arch::LayerTensors& layer) {
   uint64_t bytes = 0;
   for (const arch::LinearSource* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down})
-    bytes += whole_linear(format, *linear);
+    bytes += whole_linear(formats, *linear);
   for (const arch::NormSource* norm :
        {&layer.input_norm, &layer.q_norm, &layer.k_norm, &layer.attn_sub_norm, &layer.post_attention_norm,
         &layer.pre_ffn_norm, &layer.ffn_sub_norm, &layer.post_ffn_norm})
@@ -58,14 +68,14 @@ uint64_t layer_bytes(Format format, const arch::LayerTensors& layer) {
   return bytes;
 }
 
-uint64_t head_bytes(Format format, const arch::ModelTensors& tensors) {
-  return whole_linear(format, tensors.lm_head);
+uint64_t head_bytes(const Formats& formats, const arch::ModelTensors& tensors) {
+  return whole_linear(formats, tensors.lm_head);
 }
 
-uint64_t weight_bytes(Format format, const arch::Spec& spec, const arch::ModelTensors& tensors) {
-  const Dtype dtype = format == Format::f32 ? Dtype::f32 : format == Format::f16 ? Dtype::f16 : Dtype::bf16;
-  uint64_t bytes = embed_bytes(spec, dtype) + head_bytes(format, tensors) + norm_bytes(tensors.final_norm);
-  for (const arch::LayerTensors& layer : tensors.layers) bytes += layer_bytes(format, layer);
+uint64_t layer_metadata_bytes(const Formats& formats, const arch::LayerTensors& layer) {
+  uint64_t bytes = 0;
+  for (const arch::LinearSource* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down})
+    bytes += linear_metadata_bytes(formats, *linear);
   return bytes;
 }
 
@@ -112,8 +122,7 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   uint64_t rotary = 0;
   for (const arch::RopeTable& table : spec.rope_tables) rotary += table.rotary_dims;
   at.rope = take(tokens * rotary);
-  const uint64_t widest = std::max(
-      {quant::padded_cols(spec.hidden_size), quant::padded_cols(spec.q_rows()), quant::padded_cols(inner)});
+  const uint64_t widest = round_up(std::max({spec.hidden_size, spec.q_rows(), inner}), 4);
   at.packed = take(tokens > 1 ? round_up(tokens, limits.gemm_tokens) * widest : 0);
   at.partials = take(split_tokens * spec.num_attention_heads * chunks * (spec.head_dim + 2));
   at.logits = take(limits.logits_rows * at.logits_stride);
@@ -121,7 +130,8 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   // Of each thread: a block of expanded columns; q, o, o of a chunk, scores, m, l, m and l of a chunk;
   // visible ranges.
   const uint64_t rows = at.query_rows;
-  at.thread_stride = round_up(kColumnBlock * quant::kPanelRows, 16) + round_up(rows * spec.head_dim, 16) * 3 +
+  at.expand_floats = round_up(std::max(kColumnBlock * quant::kPanelRows, widest), 16);
+  at.thread_stride = at.expand_floats + round_up(rows * spec.head_dim, 16) * 3 +
                      round_up(rows * kernels::kBlockTokens, 16) + round_up(rows, 16) * 6;
   at.total_floats = next + limits.threads * at.thread_stride;
   return at;

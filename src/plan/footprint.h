@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "arch/spec.h"
-#include "quant/formats.h"
+#include "plan/formats.h"
 
 namespace rhapsode::plan {
 
@@ -26,16 +26,17 @@ constexpr uint64_t kAlignBytes = 64;
 
 // Rows of a part are padded to whole panels, so each part starts at a panel of its own.
 uint64_t padded_rows(uint64_t rows);
-uint64_t linear_rows(const arch::LinearSource& source);                         // sum of the padded parts
-uint64_t linear_bytes(quant::Format format, const arch::LinearSource& source);  // panels
-uint64_t bias_bytes(const arch::LinearSource& source);                          // 0 where no part has one
+uint64_t linear_rows(const arch::LinearSource& source);  // sum of the padded parts
+uint64_t linear_bytes(const Formats& formats, const arch::LinearSource& source);
+uint64_t linear_metadata_bytes(const Formats& formats, const arch::LinearSource& source);  // of these, scales
+uint64_t bias_bytes(const arch::LinearSource& source);  // 0 where no part has one
 uint64_t norm_bytes(const arch::NormSource& norm);
 uint64_t embed_bytes(const arch::Spec& spec,
                      Dtype dtype);  // 0 where tied: rows are read from the head's panels
-uint64_t layer_bytes(quant::Format format, const arch::LayerTensors& layer);
-uint64_t head_bytes(quant::Format format, const arch::ModelTensors& tensors);
-uint64_t weight_bytes(quant::Format format, const arch::Spec& spec, const arch::ModelTensors& tensors);
-
+uint64_t layer_bytes(const Formats& formats, const arch::LayerTensors& layer);
+// The part of layer_bytes that is scales of quantized formats.
+uint64_t layer_metadata_bytes(const Formats& formats, const arch::LayerTensors& layer);
+uint64_t head_bytes(const Formats& formats, const arch::ModelTensors& tensors);
 uint64_t kv_block_bytes(const arch::Spec& spec, Dtype kv_dtype);  // one block of all layers
 uint64_t kv_blocks(uint64_t context_tokens);
 uint64_t kv_bytes(const arch::Spec& spec, Dtype kv_dtype, uint64_t context_tokens);
@@ -50,7 +51,8 @@ struct WorkspaceLayout {
   uint64_t logits;
   uint64_t threads;  // first of the per-thread areas
   uint64_t thread_stride;
-  uint32_t query_rows;  // rows of one attention item
+  uint64_t expand_floats;  // of a thread's area: expanded columns, or one token's codes and scales
+  uint32_t query_rows;     // rows of one attention item
   uint64_t total_floats;
 };
 WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limits);

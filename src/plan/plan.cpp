@@ -20,16 +20,6 @@ using config::DeviceName;
 using config::Strategy;
 using Kind = config::DeviceName::Kind;
 
-void refuse_unsupported(const config::ModelEntry& entry) {
-  if (!entry.quantization || entry.quantization->value == config::Quantization::none) return;
-  const config::Origin& origin = entry.quantization->origin;
-  throw Error(ErrorKind::unsupported, "quantization-unavailable", "this build loads models unquantized only")
-      .in(origin.file, origin.line, origin.column)
-      .at("quantization")
-      .want("null")
-      .hint("set quantization: null, or choose a smaller model");
-}
-
 void choose_dtype(const PlanRequest& request, Plan& plan) {
   if (request.entry->dtype) {
     plan.dtype = request.entry->dtype->value;
@@ -103,8 +93,8 @@ class Layout {
     StepLimits steps = plan_.limits;
     steps.context_tokens = context_tokens;
     PlacementProblem problem;
-    problem.units =
-        model_units({&request_.architecture->spec, request_.tensors, plan_.dtype, steps, request_.sequences});
+    problem.units = model_units(
+        {&request_.architecture->spec, request_.tensors, &plan_.formats, steps, request_.sequences});
     problem.devices = limits_.devices;
     problem.head_workspace_bytes = workspace_bytes(request_.architecture->spec, steps);
     steps.logits_rows = 0;
@@ -216,6 +206,25 @@ void map_modules(Plan& plan) {
       plan.device_map.emplace_back(plan.units[u].modules.back(), plan.devices[plan.placement.home[u]].name);
 }
 
+// Matrices that 4-bit cannot hold in 4 bits.
+void note_dequantized(const PlanRequest& request, Plan& plan) {
+  uint64_t count = 0;
+  std::string first;
+  const auto look = [&](const arch::LinearSource& source) {
+    for (const arch::LinearPart& part : source.parts) {
+      if (plan.formats.of(part, source.cols).dequantized == nullptr) continue;
+      if (count++ == 0) first = fmt::format("{} ({} columns)", part.module, source.cols);
+    }
+  };
+  for (const arch::LayerTensors& layer : request.tensors->layers)
+    for (const arch::LinearSource* source : {&layer.qkv, &layer.o, &layer.up, &layer.down}) look(*source);
+  if (count > 0)
+    plan.downgrades.push_back(
+        {fmt::format("{} matrices, first {}", count, first), "4-bit codes",
+         fmt::format("{} values", torch_name(plan.formats.compute)),
+         "their columns are not a multiple of 64, so blocks cross rows; they hold the dequantized values"});
+}
+
 // Disk is shown where something lies on it or it is listed.
 void drop_unused_disk(const MemoryLimits& limits, Plan& plan) {
   if (plan.devices.back().kind == "disk" && plan.devices.back().total_bytes() == 0 &&
@@ -226,9 +235,9 @@ void drop_unused_disk(const MemoryLimits& limits, Plan& plan) {
 }  // namespace
 
 Plan plan_as_asked(const PlanRequest& request) {
-  refuse_unsupported(*request.entry);
   Plan plan;
   choose_dtype(request, plan);
+  plan.formats = Formats::choose(*request.entry, plan.dtype, *request.tensors);
   choose_limits(request, plan);
   plan.isa = request.kernels->name;
   plan.attention = "fused";
@@ -241,6 +250,7 @@ Plan plan_as_asked(const PlanRequest& request) {
   plan.bytes_short = plan.fits ? 0 : short_of(plan, layout.limits());
   map_modules(plan);
   note_offload(request, layout.limits(), plan);
+  note_dequantized(request, plan);
   plan.max_context = longest_context(request, layout);
   drop_unused_disk(layout.limits(), plan);
   return plan;
@@ -272,11 +282,13 @@ void require_fit(const Plan& plan) {
   for (const DevicePlan& device : plan.devices) {
     if (device.total_bytes() <= device.limit_bytes && plan.devices.size() > 1) continue;
     const std::string separator = needed.empty() ? "" : "; ";
-    needed += separator + fmt::format(
-                              "{} bytes needed on {}: weights {}, KV cache {} for {} tokens, workspace {}, "
-                              "process {}",
-                              device.total_bytes(), device.name, device.weights_bytes, device.kv_bytes,
-                              plan.limits.context_tokens, device.workspace_bytes, device.process_bytes);
+    needed +=
+        separator +
+        fmt::format(
+            "{} bytes needed on {}: weights {}, their scales {}, KV cache {} for {} tokens, workspace {}, "
+            "process {}",
+            device.total_bytes(), device.name, device.weights_bytes, device.quant_metadata_bytes,
+            device.kv_bytes, plan.limits.context_tokens, device.workspace_bytes, device.process_bytes);
     limits += separator + fmt::format("at most {} bytes on {}", device.limit_bytes, device.name);
   }
   if (plan.placement.spills_unlisted) {

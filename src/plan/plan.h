@@ -30,6 +30,7 @@ struct Plan {
   bool fits = false;
   Dtype dtype = Dtype::f32;
   std::string dtype_source;  // yaml, config, checkpoint
+  Formats formats;           // of the matrices
   StepLimits limits;
   std::string context_source;  // request, max_context, default
   std::string isa;

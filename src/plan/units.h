@@ -10,7 +10,7 @@ namespace rhapsode::plan {
 struct UnitRequest {
   const arch::Spec* spec = nullptr;
   const arch::ModelTensors* tensors = nullptr;
-  Dtype dtype = Dtype::f32;
+  const Formats* formats = nullptr;
   StepLimits limits;
   uint64_t sequences = 1;
 };

@@ -9,13 +9,14 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "quant/quantized_panels.h"
 
 namespace rhapsode::quant {
 namespace {
 
 // A bf16 panel keeps pairs of adjacent columns, so the copy is one of dwords; this many columns keep a block
 // in L1.
-constexpr uint64_t kBlockCols = 32;
+constexpr uint64_t kTransposeCols = 32;
 
 Error too_large(uint64_t rows, uint64_t cols) {
   return Error(ErrorKind::integrity, "size-overflow", "the packed size of a matrix does not fit in 64 bits")
@@ -68,7 +69,7 @@ uint64_t element_index(Format format, uint32_t row, uint64_t k) {
 template <class T>
 void transpose(const std::byte* rows, uint64_t row_bytes, uint32_t row_count, uint64_t units,
                std::byte* panel) {
-  constexpr uint64_t kBlock = kBlockCols / 2;
+  constexpr uint64_t kBlock = kTransposeCols / 2;
   for (uint64_t begin = 0; begin < units; begin += kBlock) {
     const uint64_t end = begin + kBlock < units ? begin + kBlock : units;
     for (uint32_t row = 0; row < row_count; ++row)
@@ -120,6 +121,16 @@ const char* format_name(Format format) {
       return "f16";
     case Format::bf16:
       return "bf16";
+    case Format::int8:
+      return "int8";
+    case Format::nf4:
+      return "nf4";
+    case Format::nf4_nested:
+      return "nf4-nested";
+    case Format::fp4:
+      return "fp4";
+    case Format::fp4_nested:
+      return "fp4-nested";
   }
   return "";
 }
@@ -128,16 +139,25 @@ uint64_t panel_count(uint64_t rows) {
   return rows / kPanelRows + (rows % kPanelRows != 0);
 }
 
-uint64_t padded_cols(uint64_t cols) {
+uint64_t padded_cols(Format format, uint64_t cols) {
+  if (format == Format::int8) return (cols + 3) / 4 * 4;
   return cols + cols % 2;
 }
 
+uint64_t panel_metadata_bytes(Format format, uint64_t cols) {
+  if (is_dense(format)) return 0;
+  if (format == Format::int8) return kInt8HeaderBytes;
+  const uint64_t blocks = cols / kBlockCols;
+  return is_nested(format) ? nested_header_bytes(cols) + blocks * kPanelRows : blocks * kPanelRows * 4;
+}
+
 uint64_t panel_bytes(Format format, uint64_t cols) {
-  const std::optional<uint64_t> padded = checked_add(cols, cols % 2);
-  const std::optional<uint64_t> bytes =
-      padded ? checked_mul(*padded, kPanelRows * (format == Format::f32 ? 4u : 2u)) : std::nullopt;
-  if (!bytes) throw too_large(kPanelRows, cols);
-  return *bytes;
+  if (cols > UINT64_MAX / (kPanelRows * 8)) throw too_large(kPanelRows, cols);
+  assert(!is_four_bit(format) || cols % kBlockCols == 0);
+  const uint64_t elements = padded_cols(format, cols) * kPanelRows;
+  if (is_four_bit(format)) return elements / 2 + panel_metadata_bytes(format, cols);
+  if (format == Format::int8) return elements + kInt8HeaderBytes;
+  return elements * (format == Format::f32 ? 4u : 2u);
 }
 
 uint64_t packed_bytes(Format format, uint64_t rows, uint64_t cols) {
@@ -171,19 +191,16 @@ void pack_panel(Format format, Dtype source, std::span<const std::byte> rows, ui
 void unpack_row(Format format, std::span<const std::byte> panel, uint32_t row, uint64_t cols, float* out) {
   assert(row < kPanelRows);
   assert(panel.size() >= panel_bytes(format, cols));
+  if (format == Format::int8) return unpack_int8_row(panel.data(), row, cols, out);
+  if (is_four_bit(format)) return unpack_four_bit_row(format, panel.data(), row, cols, out);
   for (uint64_t k = 0; k < cols; ++k) {
     const uint64_t at = element_index(format, row, k);
-    switch (format) {
-      case Format::f32:
-        out[k] = read<float>(panel.data() + at * 4);
-        break;
-      case Format::f16:
-        out[k] = f16_to_float(read<uint16_t>(panel.data() + at * 2));
-        break;
-      case Format::bf16:
-        out[k] = bf16_to_float(read<uint16_t>(panel.data() + at * 2));
-        break;
-    }
+    if (format == Format::f32)
+      out[k] = read<float>(panel.data() + at * 4);
+    else if (format == Format::f16)
+      out[k] = f16_to_float(read<uint16_t>(panel.data() + at * 2));
+    else
+      out[k] = bf16_to_float(read<uint16_t>(panel.data() + at * 2));
   }
 }
 

@@ -21,9 +21,9 @@ uint64_t matrix_elements(const arch::ModelTensors& tensors) {
   return elements;
 }
 
-uint64_t packed_bytes(const arch::ModelTensors& tensors, quant::Format format) {
-  uint64_t bytes = plan::head_bytes(format, tensors);
-  for (const arch::LayerTensors& layer : tensors.layers) bytes += plan::layer_bytes(format, layer);
+uint64_t packed_bytes(const arch::ModelTensors& tensors, const plan::Formats& formats) {
+  uint64_t bytes = plan::head_bytes(formats, tensors);
+  for (const arch::LayerTensors& layer : tensors.layers) bytes += plan::layer_bytes(formats, layer);
   return bytes;
 }
 
@@ -86,7 +86,7 @@ BenchResult bench(Session& session, const BenchOptions& options,
   out.first_token_ms = median(prompt_ms);
   out.prompt_tokens_per_s = static_cast<double>(options.prompt_tokens) * 1e3 / out.first_token_ms;
   out.decode_tokens_per_s = static_cast<double>(options.new_tokens) * 1e3 / median(decode_ms);
-  out.weight_bytes_per_token = packed_bytes(assembly.tensors, quant::dense_format(plan.dtype));
+  out.weight_bytes_per_token = packed_bytes(assembly.tensors, plan.formats);
   const uint64_t context = options.prompt_tokens + options.new_tokens / 2;
   const uint64_t kv_bytes = context * plan::kv_block_bytes(spec, plan.dtype) / kernels::kBlockTokens;
   out.decode_gb_per_s =

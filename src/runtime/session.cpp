@@ -37,7 +37,7 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
           device.name, device.limit_bytes - std::min(device.limit_bytes, device.process_bytes),
           *assembly.kernels));
   const model::Places places = model::places_of(plan.units, plan.placement, devices_);
-  weights_ = model::load_weights(spec, assembly.tensors, assembly.checkpoint, plan.dtype, places.weights,
+  weights_ = model::load_weights(spec, assembly.tensors, assembly.checkpoint, plan.formats, places.weights,
                                  *pool_, progress);
   const uint64_t blocks = sequences * plan::kv_blocks(plan.limits.context_tokens);
   cache_ = std::make_unique<model::KvCache>(spec, plan.dtype, blocks, places.exec.layers);

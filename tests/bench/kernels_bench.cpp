@@ -87,13 +87,15 @@ void fill_panels(Bench& bench, Format format, uint64_t cols, std::span<std::byte
 
 model::Linear linear_at(Format format, uint64_t rows, uint64_t cols, std::byte* data) {
   model::Linear linear;
-  linear.format = format;
   linear.cols = cols;
-  linear.padded_cols = quant::padded_cols(cols);
   linear.panels = quant::panel_count(rows);
-  linear.panel_bytes = quant::panel_bytes(format, cols);
-  linear.data = data;
-  linear.parts = {{rows, 0, linear.panels}};
+  linear.parts = {{rows,
+                   0,
+                   linear.panels,
+                   quant::panel_bytes(format, cols),
+                   quant::padded_cols(format, cols),
+                   data,
+                   {format, Dtype::f32, false, nullptr, false}}};
   return linear;
 }
 
@@ -103,7 +105,8 @@ struct Workspace {
   std::vector<float> packed;
 
   Workspace(const Bench& bench, uint64_t tokens, uint64_t cols)
-      : expand(bench.pool.threads(), std::vector<float>(plan::kColumnBlock * quant::kPanelRows)),
+      : expand(bench.pool.threads(),
+               std::vector<float>(std::max(plan::kColumnBlock * quant::kPanelRows, cols))),
         packed((tokens + bench.kernels.gemm_tokens) * cols) {}
 
   model::Worker worker(const Bench& bench, uint32_t member) {
@@ -135,7 +138,7 @@ void bench_gemv(Bench& bench, Format format, Shape shape) {
       for (uint64_t i = 0; i < copies; ++i) {
         const model::Linear linear =
             linear_at(format, shape.rows, shape.cols, buffer.data() + i * matrix_bytes);
-        multiply(worker, Dtype::f32, linear, {x.data(), shape.cols}, 1, y.data(), y.size());
+        multiply(worker, Dtype::f32, linear, {x.data(), shape.cols, {}}, 1, y.data(), y.size());
         bench.pool.barrier();
       }
     });
@@ -161,7 +164,7 @@ void bench_gemm(Bench& bench, Format format, Shape shape, uint32_t tokens) {
   const std::vector<float> x = random_values(tokens * shape.cols);
   const uint64_t y_stride = linear.panels * quant::kPanelRows;
   std::vector<float> y(tokens * y_stride);
-  Workspace workspace(bench, tokens, linear.padded_cols);
+  Workspace workspace(bench, tokens, linear.parts[0].padded_cols);
   const double operations = 2.0 * static_cast<double>(shape.rows * shape.cols) * tokens;
   const uint32_t repeats =
       static_cast<uint32_t>(std::max(1.0, (bench.options.quick ? 2e9 : 2e10) / operations));
@@ -171,7 +174,7 @@ void bench_gemm(Bench& bench, Format format, Shape shape, uint32_t tokens) {
     bench.pool.run([&](uint32_t member) {
       const model::Worker worker = workspace.worker(bench, member);
       for (uint32_t i = 0; i < repeats; ++i) {
-        multiply(worker, Dtype::f32, linear, {x.data(), shape.cols}, tokens, y.data(), y_stride);
+        multiply(worker, Dtype::f32, linear, {x.data(), shape.cols, {}}, tokens, y.data(), y_stride);
         bench.pool.barrier();
       }
     });

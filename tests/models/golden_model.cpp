@@ -31,7 +31,7 @@ LoadedModel::LoadedModel(const std::string& directory, Dtype dtype, uint32_t thr
       pool(threads),
       device("cpu", uint64_t{1} << 32, kernels::select_kernels(isa)),
       limits(limits_for(context_tokens, chunk_tokens, threads, device.kernels())),
-      weights(model::load_weights(architecture.spec, tensors, checkpoint, dtype,
+      weights(model::load_weights(architecture.spec, tensors, checkpoint, plan::Formats::dense(dtype),
                                   model::all_on(device, tensors.layers.size()), pool, nullptr)),
       cache(architecture.spec, dtype, 8 * plan::kv_blocks(context_tokens), device),
       decoder(architecture.spec, weights, device, pool, cache, limits) {}

@@ -20,10 +20,11 @@ constexpr uint32_t kChunk = 16;
 // The model of a fixture on two GPUs, a cpu and a disk.
 class Spread {
  public:
-  Spread(const LoadedModel& model, Dtype dtype) : model_(model), pool_(2), dtype_(dtype) {
+  Spread(const LoadedModel& model, plan::Formats formats)
+      : model_(model), pool_(2), dtype_(formats.dtype), formats_(std::move(formats)) {
     const arch::Spec& spec = model.architecture.spec;
     limits_ = {kContext, kChunk, kChunk, 2, model.device.kernels().gemm_tokens};
-    problem_.units = plan::model_units({&spec, &model.tensors, dtype, limits_, 1});
+    problem_.units = plan::model_units({&spec, &model.tensors, &formats_, limits_, 1});
     problem_.devices = {{{Kind::gpu, 0}, UINT64_MAX, 0, false},
                         {{Kind::gpu, 1}, UINT64_MAX, 0, false},
                         {{Kind::cpu, 0}, UINT64_MAX, 0, true},
@@ -48,7 +49,7 @@ class Spread {
     const arch::Spec& spec = model_.architecture.spec;
     std::vector<float> out;
     {
-      model::Weights weights = model::load_weights(spec, model_.tensors, model_.checkpoint, dtype_,
+      model::Weights weights = model::load_weights(spec, model_.tensors, model_.checkpoint, formats_,
                                                    places.weights, pool_, nullptr);
       model::KvCache cache(spec, dtype_, plan::kv_blocks(kContext), places.exec.layers);
       model::Decoder decoder(spec, weights, places.exec, pool_, cache, limits_);
@@ -81,6 +82,7 @@ class Spread {
   const LoadedModel& model_;
   ThreadPool pool_;
   Dtype dtype_;
+  plan::Formats formats_;
   plan::StepLimits limits_;
   plan::PlacementProblem problem_;
 };
@@ -95,7 +97,7 @@ TEST(Placement, BitEqualWhereverPartsLie) {
       for (uint32_t i = 0; i < 20; ++i)
         ids.push_back(static_cast<uint32_t>(random() % model.architecture.spec.vocab_size));
       const std::vector<float> alone = Spread::run(model.decoder, ids);
-      Spread spread(model, dtype);
+      Spread spread(model, plan::Formats::dense(dtype));
       for (int map = 0; map < 6; ++map) {
         std::vector<size_t> home(spread.units());
         for (size_t& device : home) device = map < 2 ? 2 + (random() % 2) : random() % 4;
@@ -106,6 +108,28 @@ TEST(Placement, BitEqualWhereverPartsLie) {
     }
   }
   EXPECT_GE(maps, 300u);
+}
+
+TEST(Placement, QuantizedWeightsAreBitEqualWhereverTheyLie) {
+  std::mt19937 random(11);
+  for (const std::string& fixture : golden_fixtures()) {
+    LoadedModel model(golden_directory(fixture), Dtype::bf16, 1, kChunk, {}, kContext);
+    std::vector<uint32_t> ids;
+    for (uint32_t i = 0; i < 20; ++i)
+      ids.push_back(static_cast<uint32_t>(random() % model.architecture.spec.vocab_size));
+    plan::Formats formats = plan::Formats::dense(Dtype::bf16);
+    formats.skipped = {model.tensors.lm_head.parts.front().module};
+    for (const auto quantization : {config::Quantization::int8, config::Quantization::nf4}) {
+      formats.quantization = quantization;
+      Spread spread(model, formats);
+      const std::vector<float> alone = spread.logits(std::vector<size_t>(spread.units(), 0), ids);
+      for (int map = 0; map < 2; ++map) {
+        std::vector<size_t> home(spread.units());
+        for (size_t& device : home) device = random() % 4;
+        ASSERT_TRUE(spread.logits(home, ids) == alone) << fixture << " map " << map;
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ TEST(Formats, SizesCountWholePanelsAndEvenColumns) {
   EXPECT_EQ(panel_count(0), 0u);
   EXPECT_EQ(panel_count(32), 1u);
   EXPECT_EQ(panel_count(33), 2u);
-  EXPECT_EQ(padded_cols(7), 8u);
+  EXPECT_EQ(padded_cols(Format::bf16, 7), 8u);
   EXPECT_EQ(panel_bytes(Format::bf16, 7), 32u * 8 * 2);
   EXPECT_EQ(packed_bytes(Format::f32, 33, 8), 2u * 32 * 8 * 4);
   EXPECT_THROW(panel_bytes(Format::f32, UINT64_MAX - 1), Error);
@@ -62,9 +62,9 @@ TEST(Formats, PackAndUnpackAreInverseAndPadWithZeros) {
           for (float& x : values) x = round_to(source, normal(random));
           std::vector<std::byte> panel(panel_bytes(format, cols), std::byte{0xee});
           pack_panel(format, source, bytes_of(values, source), rows, cols, panel);
-          std::vector<float> out(padded_cols(cols));
+          std::vector<float> out(padded_cols(Format::f32, cols));
           for (uint32_t row = 0; row < kPanelRows; ++row) {
-            unpack_row(format, panel, row, padded_cols(cols), out.data());
+            unpack_row(format, panel, row, padded_cols(Format::f32, cols), out.data());
             for (uint64_t k = 0; k < out.size(); ++k)
               ASSERT_EQ(out[k],
                         row < rows && k < cols ? round_to(type_of(format), values[row * cols + k]) : 0.0f)

@@ -180,7 +180,7 @@ TEST(KernelsIsa, ExpandGivesBackTheColumns) {
       for (const auto& [begin, count] :
            {std::pair{0u, 70u}, std::pair{2u, 5u}, std::pair{64u, 6u}, std::pair{68u, 1u}}) {
         std::vector<float> out(32 * count + 1, 7.0f);
-        entry.kernels->expand[static_cast<size_t>(format)](panel.data(), begin, count, out.data());
+        entry.kernels->expand[static_cast<size_t>(format)](panel.data(), cols, begin, count, out.data());
         EXPECT_EQ(out.back(), 7.0f);  // nothing beyond the columns asked for
         for (uint32_t r = 0; r < 32; ++r) {
           quant::unpack_row(format, panel, r, cols, row.data());
@@ -212,7 +212,7 @@ TEST(KernelsIsa, GemmTileContinuesTheSameChainsAsGemv) {
   for (uint64_t cols : {2u, 36u, 38u, 130u}) {
     const std::vector<std::byte> panel = panel_of(source, Format::bf16, 32, cols);
     std::vector<float> b(cols * 32);
-    reference().expand[static_cast<size_t>(Format::bf16)](panel.data(), 0, cols, b.data());
+    reference().expand[static_cast<size_t>(Format::bf16)](panel.data(), cols, 0, cols, b.data());
     const uint32_t most = 26;
     const std::vector<float> x = source.row(most * cols);
     for (uint32_t tokens = 1; tokens <= most; ++tokens) {

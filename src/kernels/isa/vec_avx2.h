@@ -124,6 +124,83 @@ inline F round_f16(F x) {
   return _mm256_cvtph_ps(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
+// Integers of 8 and 16 bits, four or two to a dword.
+inline I splat_dword(const void* p) {
+  int x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return _mm256_set1_epi32(x);
+}
+inline I splat_qword(const void* p) {
+  long long x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return _mm256_set1_epi64x(x);
+}
+inline I splat_table(const uint8_t* sixteen) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sixteen)));
+}
+inline void store_dwords(void* p, I x) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), x);
+}
+inline I load_u8(const uint8_t* p) {  // widened to dwords
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline F gather(const float* table, I index) {
+  return _mm256_i32gather_ps(table, index, 4);
+}
+inline F to_float(I x) {
+  return _mm256_cvtepi32_ps(x);
+}
+inline I to_int(F x) {  // to nearest, ties to even
+  return _mm256_cvtps_epi32(x);
+}
+inline I larger_i(I a, I b) {
+  return _mm256_max_epi32(a, b);
+}
+inline I multiply_pairs16(I a, I b) {  // int16: a0*b0 + a1*b1 to each dword
+  return _mm256_madd_epi16(a, b);
+}
+// int8 times int8, none of them -128, four products to each dword.
+inline I multiply_quads8(I w, I x) {
+  const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+inline I shuffle_bytes(I table, I index) {
+  return _mm256_shuffle_epi8(table, index);
+}
+inline I high_nibbles(I x) {
+  return _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(15));
+}
+inline I low_nibbles(I x) {
+  return _mm256_and_si256(x, _mm256_set1_epi8(15));
+}
+inline I interleave_low8(I a, I b) {  // within each 16 bytes
+  return _mm256_unpacklo_epi8(a, b);
+}
+inline I interleave_high8(I a, I b) {
+  return _mm256_unpackhi_epi8(a, b);
+}
+inline I even_dwords(I a, I b) {  // within each 16 bytes: a0 a2 b0 b2
+  return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88));
+}
+inline I odd_dwords(I a, I b) {
+  return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0xdd));
+}
+inline I widen_words_high(I x) {  // the upper byte of each 16 bits, sign-extended
+  return _mm256_srai_epi16(x, 8);
+}
+inline void store_i16(int16_t* p, I x) {  // x fits
+  const I packed = _mm256_permute4x64_epi64(_mm256_packs_epi32(x, x), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+inline void store_i8(int8_t* p, I x) {
+  const I packed = _mm256_permute4x64_epi64(_mm256_packs_epi32(x, x), 0x08);
+  const __m128i words = _mm256_castsi256_si128(packed);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+inline Mask at_least(F a, F b) {  // a >= b, false for NaN
+  return _mm256_cmp_ps(a, b, _CMP_GE_OQ);
+}
+
 inline float sqrt_of(float x) {
   return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
 }

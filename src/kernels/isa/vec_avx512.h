@@ -121,6 +121,81 @@ inline F round_f16(F x) {
   return _mm512_cvtph_ps(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
+// Integers of 8 and 16 bits, four or two to a dword.
+inline I splat_dword(const void* p) {
+  int x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return _mm512_set1_epi32(x);
+}
+inline I splat_qword(const void* p) {
+  long long x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return _mm512_set1_epi64(x);
+}
+inline I splat_table(const uint8_t* sixteen) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(sixteen)));
+}
+inline void store_dwords(void* p, I x) {
+  _mm512_storeu_si512(p, x);
+}
+inline I load_u8(const uint8_t* p) {  // widened to dwords
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline F gather(const float* table, I index) {
+  return _mm512_i32gather_ps(index, table, 4);
+}
+inline F to_float(I x) {
+  return _mm512_cvtepi32_ps(x);
+}
+inline I to_int(F x) {  // to nearest, ties to even
+  return _mm512_cvtps_epi32(x);
+}
+inline I larger_i(I a, I b) {
+  return _mm512_max_epi32(a, b);
+}
+inline I multiply_pairs16(I a, I b) {  // int16: a0*b0 + a1*b1 to each dword
+  return _mm512_madd_epi16(a, b);
+}
+// int8 times int8, none of them -128, four products to each dword.
+inline I multiply_quads8(I w, I x) {
+  const I signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+  const I pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(w), signed_x);
+  return _mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+}
+inline I shuffle_bytes(I table, I index) {
+  return _mm512_shuffle_epi8(table, index);
+}
+inline I high_nibbles(I x) {
+  return _mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi8(15));
+}
+inline I low_nibbles(I x) {
+  return _mm512_and_si512(x, _mm512_set1_epi8(15));
+}
+inline I interleave_low8(I a, I b) {  // within each 16 bytes
+  return _mm512_unpacklo_epi8(a, b);
+}
+inline I interleave_high8(I a, I b) {
+  return _mm512_unpackhi_epi8(a, b);
+}
+inline I even_dwords(I a, I b) {  // within each 16 bytes: a0 a2 b0 b2
+  return _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0x88));
+}
+inline I odd_dwords(I a, I b) {
+  return _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0xdd));
+}
+inline I widen_words_high(I x) {  // the upper byte of each 16 bits, sign-extended
+  return _mm512_srai_epi16(x, 8);
+}
+inline void store_i16(int16_t* p, I x) {  // x fits
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+}
+inline void store_i8(int8_t* p, I x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+}
+inline Mask at_least(F a, F b) {  // a >= b, false for NaN
+  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
+
 inline float sqrt_of(float x) {
   return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
 }

@@ -63,7 +63,7 @@ void gemv(const void* panel_a, const void* panel_b, const float* x, uint64_t col
 }
 
 template <Format Fmt>
-void expand(const void* panel, uint64_t k_begin, uint64_t k_count, float* out) {
+void expand(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, float* out) {
   const uint8_t* p = static_cast<const uint8_t*>(panel);
   for (uint64_t k = 0; k < k_count; k += 2) {
     for (uint32_t v = 0; v < kPanelVectors; ++v) {

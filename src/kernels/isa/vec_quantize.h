@@ -1,0 +1,74 @@
+// Turning activations into integers, as reference_quantized.cpp has it. Needs a vec_<isa>.h before it.
+#pragma once
+
+#include "kernels/isa/vec_math.h"
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+// The largest lane by its bits: NaN is larger than infinity, and that than all else.
+inline float largest_magnitude(I magnitudes) {
+  int32_t lane[kWidth];
+  store_dwords(lane, magnitudes);
+  int32_t largest = 0;
+  for (const int32_t value : lane) largest = value > largest ? value : largest;
+  return __builtin_bit_cast(float, largest);
+}
+
+inline bool finite(float x) {
+  return (__builtin_bit_cast(uint32_t, x) & 0x7fffffffu) < 0x7f800000u;
+}
+
+inline I magnitude_bits(F x) {
+  return and_i(bits(x), splat_i(0x7fffffffu));
+}
+
+// x in f16, zero where it is an outlier.
+inline F kept(F x, F threshold) {
+  const F value = round_f16(x);
+  return choose(at_least(absolute(value), threshold), zero(), value);
+}
+
+void quantize_int8(const float* x, uint64_t n, float threshold, int8_t* codes, float* scale) {
+  const F limit = splat(threshold);
+  I largest = splat_i(0);
+  uint64_t k = 0;
+  for (; k + kWidth <= n; k += kWidth) largest = larger_i(largest, magnitude_bits(kept(load(x + k), limit)));
+  if (k < n) largest = larger_i(largest, magnitude_bits(kept(load_first(x + k, n - k), limit)));
+  *scale = largest_magnitude(largest);
+  if (*scale == 0.0f || !finite(*scale)) {
+    __builtin_memset(codes, 0, (n + 3) / 4 * 4);
+    return;
+  }
+  const F factor = splat((1.0f / *scale) * 127.0f);
+  for (k = 0; k + kWidth <= n; k += kWidth) store_i8(codes + k, to_int(kept(load(x + k), limit) * factor));
+  if (k == n) return;
+  int8_t last[kWidth];
+  store_i8(last, to_int(kept(load_first(x + k, n - k), limit) * factor));
+  __builtin_memcpy(codes + k, last, (n - k + 3) / 4 * 4);
+}
+
+void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales) {
+  const quant::FourBitCode& code = quant::four_bit_code(format);
+  const auto act_max = static_cast<float>(code.act_max);
+  for (uint64_t k = 0; k < n; k += quant::kBlockCols) {
+    I magnitudes = splat_i(0);
+    for (uint64_t i = k; i < k + quant::kBlockCols; i += kWidth)
+      magnitudes = larger_i(magnitudes, magnitude_bits(load(x + i)));
+    const float largest = largest_magnitude(magnitudes);
+    const bool usable = finite(largest) && largest >= 1e-30f;
+    scales[k / quant::kBlockCols] = usable ? largest / (act_max * static_cast<float>(code.fixed_max))
+                                           : (finite(largest) ? 0.0f : __builtin_nanf(""));
+    if (!usable) {
+      __builtin_memset(codes + k, 0, quant::kBlockCols * sizeof(int16_t));
+      continue;
+    }
+    const F factor = splat(act_max / largest);
+    for (uint64_t i = k; i < k + quant::kBlockCols; i += kWidth)
+      store_i16(codes + i, to_int(load(x + i) * factor));
+  }
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels

@@ -1,0 +1,240 @@
+// Quantized products on vectors, as reference_quantized.cpp has them: a dword lane is an output row, its sum
+// an exact integer. Needs a vec_<isa>.h before it.
+#pragma once
+
+#include "kernels/isa/vec_matmul.h"
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+using quant::kBlockCols;
+
+// `bytes` from `from` on are read soon: prefetched where the machine wants it.
+inline void prefetch_lines(const uint8_t* from, uint64_t bytes) {
+  for (uint64_t line = 0; line < bytes; line += 64) prefetch_ahead(from + line);
+}
+
+inline F int8_result(I sum, F scale, F scb) {
+  return to_float(sum) * (scale * scb) * splat(kInt8Step);
+}
+
+template <uint32_t Panels>
+inline void gemv_int8_panels(const uint8_t* const* panels, const int8_t* x, float scale, uint64_t cols,
+                             float* const* y) {
+  I sums[Panels][kPanelVectors];
+  for (auto& panel : sums)
+    for (I& sum : panel) sum = splat_i(0);
+  for (uint64_t k = 0; k < cols; k += 4) {
+    const I quad = splat_dword(x + k);
+    for (uint32_t p = 0; p < Panels; ++p) {
+      const uint8_t* w = panels[p] + quant::kInt8HeaderBytes + k * kPanelRows;
+      prefetch_lines(w, 4 * kPanelRows);
+      for (uint32_t v = 0; v < kPanelVectors; ++v) {
+        sums[p][v] = add_i(sums[p][v], multiply_quads8(load_dwords(w + v * kWidth * 4), quad));
+        pin(sums[p][v]);
+      }
+    }
+  }
+  for (uint32_t p = 0; p < Panels; ++p) {
+    const float* scb = reinterpret_cast<const float*>(panels[p]);
+    for (uint32_t v = 0; v < kPanelVectors; ++v)
+      store(y[p] + v * kWidth, int8_result(sums[p][v], splat(scale), load(scb + v * kWidth)));
+  }
+}
+
+void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+               uint64_t cols, float* y_a, float* y_b) {
+  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
+  float* y[2] = {y_a, y_b};
+  const auto* x = static_cast<const int8_t*>(codes);
+  if (panel_b != nullptr) {
+    gemv_int8_panels<2>(panels, x, *scales, cols, y);
+  } else {
+    gemv_int8_panels<1>(panels, x, *scales, cols, y);
+  }
+}
+
+// A 4-bit code table as two tables of bytes: the halves of its fixed-point values.
+struct CodeTable {
+  I low;
+  I high;
+};
+inline CodeTable code_table(const quant::FourBitCode& code) {
+  uint8_t low[16], high[16];
+  for (uint32_t i = 0; i < 16; ++i) {
+    low[i] = static_cast<uint8_t>(code.fixed[i] & 255);
+    high[i] = static_cast<uint8_t>(code.fixed[i] >> 8 & 255);
+  }
+  return {splat_table(low), splat_table(high)};
+}
+
+// Fixed-point values of one nibble of each byte: rows 0, 1 (and 4, 5, …) in `first`, 2, 3 (6, 7, …) in
+// `second`; of each row four columns in order.
+struct FourColumns {
+  I first;
+  I second;
+};
+inline FourColumns look_up(const CodeTable& table, I nibbles) {
+  const I low = shuffle_bytes(table.low, nibbles), high = shuffle_bytes(table.high, nibbles);
+  return {interleave_low8(low, high), interleave_high8(low, high)};
+}
+
+template <Format Fmt>
+constexpr uint64_t kBlockStride = quant::is_nested(Fmt) ? quant::kNestedBlockBytes : quant::kBlockBytes;
+template <Format Fmt>
+constexpr uint64_t kScaleBytes = quant::is_nested(Fmt) ? kPanelRows : kPanelRows * 4;
+
+// First block of a panel.
+template <Format Fmt>
+inline const uint8_t* first_block(const uint8_t* panel, uint64_t cols) {
+  return quant::is_nested(Fmt) ? panel + quant::nested_header_bytes(cols) : panel;
+}
+
+// Where the dwords of vector v and of columns 8j … stand in a block's codes.
+inline const uint8_t* code_dwords(const uint8_t* codes, uint32_t v, uint32_t j) {
+  return codes + v * kWidth / 16 * 512 + j * 64 + v * kWidth % 16 * 4;
+}
+
+// The absmax of a block for the rows of vector v.
+template <Format Fmt>
+inline F block_absmax(const uint8_t* panel, uint64_t groups, const uint8_t* block, uint64_t index,
+                      uint32_t v) {
+  if constexpr (!quant::is_nested(Fmt)) {
+    return load(reinterpret_cast<const float*>(block) + v * kWidth);
+  } else {
+    const auto* header = reinterpret_cast<const quant::FourBitPanel*>(panel);
+    const auto* nested = reinterpret_cast<const float*>(panel + sizeof(quant::FourBitPanel)) + v * kWidth;
+    F absmax = load(nested);
+    const I at = add_i(load_u8(header->phase + v * kWidth), splat_i(static_cast<uint32_t>(index)));
+    for (uint64_t g = 1; g < groups; ++g) {
+      // Rows whose block lies in group g or later take its absmax.
+      const F begun = to_float(at), start = splat(static_cast<float>(g * quant::kNestedBlocks));
+      absmax = choose(at_least(begun, start), load(nested + g * kPanelRows), absmax);
+    }
+    return gather(quant::kNestedMap.values, load_u8(block + v * kWidth)) * absmax + splat(header->offset);
+  }
+}
+
+// The exact sums of one block for the rows of vector v.
+inline I block_sums(const CodeTable& table, const uint8_t* codes, const int16_t* x, uint32_t v) {
+  I first = splat_i(0), second = splat_i(0);
+  for (uint32_t j = 0; j < kBlockCols / 8; ++j) {
+    const I dwords = load_dwords(code_dwords(codes, v, j));
+    const I x0 = splat_qword(x + 8 * j), x1 = splat_qword(x + 8 * j + 4);
+    const FourColumns low = look_up(table, low_nibbles(dwords));
+    first = add_i(first, multiply_pairs16(low.first, x0));
+    second = add_i(second, multiply_pairs16(low.second, x0));
+    const FourColumns high = look_up(table, high_nibbles(dwords));
+    first = add_i(first, multiply_pairs16(high.first, x1));
+    second = add_i(second, multiply_pairs16(high.second, x1));
+    pin(first);
+    pin(second);
+  }
+  return add_i(even_dwords(first, second), odd_dwords(first, second));
+}
+
+template <Format Fmt, uint32_t Panels>
+inline void gemv_fixed_panels(const uint8_t* const* panels, const int16_t* x, const float* scales,
+                              uint64_t cols, float* const* y) {
+  const CodeTable table = code_table(quant::four_bit_code(Fmt));
+  const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
+  F sums[Panels][kPanelVectors];
+  for (auto& panel : sums)
+    for (F& sum : panel) sum = zero();
+  for (uint64_t block = 0; block < cols / kBlockCols; ++block) {
+    const F scale = splat_from(scales + block);
+    for (uint32_t p = 0; p < Panels; ++p) {
+      const uint8_t* at = first_block<Fmt>(panels[p], cols) + block * kBlockStride<Fmt>;
+      prefetch_lines(at, kBlockStride<Fmt>);
+      for (uint32_t v = 0; v < kPanelVectors; ++v) {
+        const I sum = block_sums(table, at + kScaleBytes<Fmt>, x + block * kBlockCols, v);
+        const F absmax = block_absmax<Fmt>(panels[p], groups, at, block, v);
+        sums[p][v] = fma(to_float(sum), absmax * scale, sums[p][v]);
+      }
+    }
+  }
+  for (uint32_t p = 0; p < Panels; ++p)
+    for (uint32_t v = 0; v < kPanelVectors; ++v) store(y[p] + v * kWidth, sums[p][v]);
+}
+
+template <Format Fmt>
+void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+                uint64_t cols, float* y_a, float* y_b) {
+  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
+  float* y[2] = {y_a, y_b};
+  const auto* x = static_cast<const int16_t*>(codes);
+  if (panel_b != nullptr) {
+    gemv_fixed_panels<Fmt, 2>(panels, x, scales, cols, y);
+  } else {
+    gemv_fixed_panels<Fmt, 1>(panels, x, scales, cols, y);
+  }
+}
+
+void expand_int8_codes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                       float*) {
+  // Bytes of a dword to the upper halves of two words: 0, 1 and 2, 3.
+  constexpr uint8_t kFirst[16] = {0x80, 0, 0x80, 1, 0x80, 4, 0x80, 5, 0x80, 8, 0x80, 9, 0x80, 12, 0x80, 13};
+  constexpr uint8_t kSecond[16] = {0x80, 2,  0x80, 3,  0x80, 6,  0x80, 7,
+                                   0x80, 10, 0x80, 11, 0x80, 14, 0x80, 15};
+  const I first = splat_table(kFirst), second = splat_table(kSecond);
+  const uint8_t* w = static_cast<const uint8_t*>(panel) + quant::kInt8HeaderBytes + k_begin * kPanelRows;
+  for (uint64_t k = 0; k < k_count; k += 4, w += 4 * kPanelRows) {
+    int16_t* pair = out + k * kPanelRows;
+    for (uint32_t v = 0; v < kPanelVectors; ++v) {
+      const I quads = load_dwords(w + v * kWidth * 4);
+      store_dwords(pair + v * kWidth * 2, widen_words_high(shuffle_bytes(quads, first)));
+      store_dwords(pair + (kPanelRows + v * kWidth) * 2, widen_words_high(shuffle_bytes(quads, second)));
+    }
+  }
+}
+
+template <Format Fmt>
+void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                        float* absmax) {
+  const CodeTable table = code_table(quant::four_bit_code(Fmt));
+  const auto* from = static_cast<const uint8_t*>(panel);
+  const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
+  for (uint64_t b = 0; b < k_count / kBlockCols; ++b) {
+    const uint64_t index = k_begin / kBlockCols + b;
+    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
+    for (uint32_t v = 0; v < kPanelVectors; ++v) {
+      store(absmax + b * kPanelRows + v * kWidth, block_absmax<Fmt>(from, groups, block, index, v));
+      for (uint32_t j = 0; j < kBlockCols / 8; ++j) {
+        int16_t* pair = out + ((b * kBlockCols + 8 * j) * kPanelRows + v * kWidth * 2);
+        const I dwords = load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j));
+        const FourColumns low = look_up(table, low_nibbles(dwords));
+        const FourColumns high = look_up(table, high_nibbles(dwords));
+        store_dwords(pair, even_dwords(low.first, low.second));
+        store_dwords(pair + kPanelRows * 2, odd_dwords(low.first, low.second));
+        store_dwords(pair + kPanelRows * 4, even_dwords(high.first, high.second));
+        store_dwords(pair + kPanelRows * 6, odd_dwords(high.first, high.second));
+      }
+    }
+  }
+}
+
+// Code values as floats, times absmax: the numbers that bitsandbytes dequantizes to, before their rounding.
+template <Format Fmt>
+void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out) {
+  const quant::FourBitCode& code = quant::four_bit_code(Fmt);
+  const auto* from = static_cast<const uint8_t*>(panel);
+  const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
+  for (uint64_t k = 0; k < k_count; k += 8) {
+    const uint64_t index = (k_begin + k) / kBlockCols;
+    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
+    for (uint32_t v = 0; v < kPanelVectors; ++v) {
+      const F absmax = block_absmax<Fmt>(from, groups, block, index, v);
+      const uint32_t j = static_cast<uint32_t>((k_begin + k) % kBlockCols / 8);
+      I dwords = load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j));
+      for (uint32_t i = 0; i < 4; ++i, dwords = shift_right<8>(dwords)) {
+        float* at = out + (k + i) * kPanelRows + v * kWidth;
+        store(at, gather(code.values, and_i(dwords, splat_i(15))) * absmax);
+        store(at + 4 * kPanelRows, gather(code.values, and_i(shift_right<4>(dwords), splat_i(15))) * absmax);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels

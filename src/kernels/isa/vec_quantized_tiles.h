@@ -1,0 +1,104 @@
+// Quantized products of many tokens, as reference_quantized.cpp has them: register tiles of exact sums. Needs
+// a vec_<isa>.h before it.
+#pragma once
+
+#include "kernels/isa/vec_quantized_matmul.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+// Adds `pairs` pairs of columns to the sums of `Rows` tokens and the rows of `Vectors` vectors.
+template <uint32_t Rows, uint32_t Vectors>
+inline void sum_pairs(I (&sums)[Rows][Vectors], const int16_t* b, const int16_t* a, uint64_t pairs) {
+  for (uint64_t p = 0; p < pairs; ++p, b += kPanelRows * 2, a += kGemmTokens * 2) {
+    I w[Vectors];
+    for (uint32_t v = 0; v < Vectors; ++v)
+      w[v] = load_dwords(reinterpret_cast<const uint8_t*>(b + v * kWidth * 2));
+    for (uint32_t r = 0; r < Rows; ++r) {
+      const I x = splat_dword(a + r * 2);
+      for (uint32_t v = 0; v < Vectors; ++v) {
+        sums[r][v] = add_i(sums[r][v], multiply_pairs16(w[v], x));
+        pin(sums[r][v]);
+      }
+    }
+  }
+}
+
+struct Int16Tile {
+  const int16_t* b;
+  const int16_t* a;
+  uint64_t pairs;
+  float* c;
+  uint64_t c_stride;
+  bool first;
+
+  template <uint32_t Rows>
+  void run() const {
+    constexpr uint32_t kVectors = tile_vectors(Rows);
+    for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth) {
+      I sums[Rows][kVectors];
+      for (uint32_t r = 0; r < Rows; ++r)
+        for (uint32_t v = 0; v < kVectors; ++v)
+          sums[r][v] = first ? splat_i(0) : bits(load(c + r * c_stride + column + v * kWidth));
+      sum_pairs<Rows, kVectors>(sums, b + column * 2, a, pairs);
+      for (uint32_t r = 0; r < Rows; ++r)
+        for (uint32_t v = 0; v < kVectors; ++v)
+          store(c + r * c_stride + column + v * kWidth, from_bits(sums[r][v]));
+    }
+  }
+};
+
+struct FixedTileRun {
+  const Kernels::FixedTile& tile;
+  float* c;
+  uint64_t c_stride;
+  bool first;
+
+  template <uint32_t Rows>
+  void run() const {
+    constexpr uint32_t kVectors = tile_vectors(Rows);
+    for (uint64_t block = 0; block < tile.blocks; ++block) {
+      const int16_t* b = tile.b + block * kBlockCols * kPanelRows;
+      const int16_t* a = tile.a + block * kBlockCols * kGemmTokens;
+      for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth) {
+        I sums[Rows][kVectors];
+        for (auto& row : sums)
+          for (I& sum : row) sum = splat_i(0);
+        sum_pairs<Rows, kVectors>(sums, b + column * 2, a, kBlockCols / 2);
+        for (uint32_t v = 0; v < kVectors; ++v) {
+          const F absmax = load(tile.absmax + block * kPanelRows + column + v * kWidth);
+          for (uint32_t r = 0; r < Rows; ++r) {
+            float* y = c + r * c_stride + column + v * kWidth;
+            const F scale = absmax * splat_from(tile.scales + block * kGemmTokens + r);
+            store(y, fma(to_float(sums[r][v]), scale, first && block == 0 ? zero() : load(y)));
+          }
+        }
+      }
+    }
+  }
+};
+
+template <uint32_t Rows, class Tile>
+inline void run_rows(uint32_t rows, const Tile& tile) {
+  if (rows == Rows) return tile.template run<Rows>();
+  if constexpr (Rows > 1) run_rows<Rows - 1>(rows, tile);
+}
+
+void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
+                uint64_t c_stride, bool first) {
+  run_rows<kGemmTokens>(tokens, Int16Tile{b, a, pairs, c, c_stride, first});
+}
+
+void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first) {
+  run_rows<kGemmTokens>(tile.tokens, FixedTileRun{tile, c, c_stride, first});
+}
+
+void finish_int8(const float* scb, float scale, float* c) {
+  for (uint32_t v = 0; v < kPanelVectors; ++v) {
+    float* at = c + v * kWidth;
+    store(at, int8_result(bits(load(at)), splat(scale), load(scb + v * kWidth)));
+  }
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels

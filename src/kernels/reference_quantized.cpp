@@ -1,0 +1,181 @@
+// Quantized products of the reference set: exact integer sums, then the float steps that kernels.h names.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/reference.h"
+#include "quant/formats.h"
+
+namespace rhapsode::kernels::reference {
+namespace {
+
+using quant::kBlockCols;
+
+// By their bits: NaN is larger than infinity, and that than all else.
+float larger_magnitude(float a, float b) {
+  const uint32_t bits = std::bit_cast<uint32_t>(b) & 0x7fffffffu;
+  return std::bit_cast<float>(std::max(std::bit_cast<uint32_t>(a), bits));
+}
+
+template <class T>
+T read(const void* from, uint64_t index) {
+  T value;
+  std::memcpy(&value, static_cast<const std::byte*>(from) + index * sizeof(T), sizeof value);
+  return value;
+}
+
+int32_t int8_code(const void* panel, uint32_t row, uint64_t k) {
+  return read<int8_t>(panel, quant::kInt8HeaderBytes + (k / 4 * kPanelRows + row) * 4 + k % 4);
+}
+
+uint8_t four_bit_index(Format format, const void* panel, uint64_t cols, uint32_t row, uint64_t k) {
+  const uint64_t block = k / kBlockCols, j = k % kBlockCols / 8, i = k % 8;
+  const uint64_t start = quant::is_nested(format) ? quant::nested_header_bytes(cols) +
+                                                        block * quant::kNestedBlockBytes + kPanelRows
+                                                  : block * quant::kBlockBytes + kPanelRows * 4;
+  const auto byte = read<uint8_t>(panel, start + ((row / 16 * 8 + j) * 16 + row % 16) * 4 + i % 4);
+  return i < 4 ? byte & 15 : byte >> 4;
+}
+
+float scale_of(Format format, const void* panel, uint64_t cols, uint32_t row, uint64_t block) {
+  return quant::block_scale(format, static_cast<const std::byte*>(panel), cols, row, block);
+}
+
+float int8_result(int32_t sum, float scale, float scb) {
+  return static_cast<float>(sum) * (scale * scb) * kInt8Step;
+}
+
+}  // namespace
+
+void quantize_int8(const float* x, uint64_t n, float threshold, int8_t* codes, float* scale) {
+  const auto kept = [=](uint64_t k) {
+    const float value = round_to(Dtype::f16, x[k]);
+    return std::fabs(value) >= threshold ? 0.0f : value;
+  };
+  *scale = 0.0f;
+  for (uint64_t k = 0; k < n; ++k) *scale = larger_magnitude(*scale, kept(k));
+  std::memset(codes, 0, (n + 3) / 4 * 4);
+  if (*scale == 0.0f || !std::isfinite(*scale)) return;
+  const float factor = (1.0f / *scale) * 127.0f;
+  for (uint64_t k = 0; k < n; ++k) codes[k] = static_cast<int8_t>(std::nearbyint(kept(k) * factor));
+}
+
+void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales) {
+  const quant::FourBitCode& code = quant::four_bit_code(format);
+  const auto act_max = static_cast<float>(code.act_max);
+  for (uint64_t k = 0; k < n; k += kBlockCols) {
+    float largest = 0.0f;
+    for (uint64_t i = k; i < k + kBlockCols; ++i) largest = larger_magnitude(largest, x[i]);
+    const bool finite = std::isfinite(largest), tiny = largest < 1e-30f;
+    const float factor = finite && !tiny ? act_max / largest : 0.0f;
+    for (uint64_t i = k; i < k + kBlockCols; ++i)
+      codes[i] = finite ? static_cast<int16_t>(std::nearbyint(x[i] * factor)) : int16_t{0};
+    const float step = tiny ? 0.0f : largest / (act_max * static_cast<float>(code.fixed_max));
+    scales[k / kBlockCols] = finite ? step : std::numeric_limits<float>::quiet_NaN();
+  }
+}
+
+void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+               uint64_t cols, float* y_a, float* y_b) {
+  for (uint32_t row = 0; row < kPanelRows; ++row) {
+    int32_t sum = 0;
+    for (uint64_t k = 0; k < cols; ++k) sum += int8_code(panel_a, row, k) * read<int8_t>(codes, k);
+    y_a[row] = int8_result(sum, *scales, read<float>(panel_a, row));
+  }
+  if (panel_b != nullptr) gemv_int8(panel_b, nullptr, codes, scales, cols, y_b, nullptr);
+}
+
+template <Format F>
+void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+                uint64_t cols, float* y_a, float* y_b) {
+  const quant::FourBitCode& code = quant::four_bit_code(F);
+  for (uint32_t row = 0; row < kPanelRows; ++row) {
+    float y = 0.0f;
+    for (uint64_t block = 0; block < cols / kBlockCols; ++block) {
+      int32_t sum = 0;
+      for (uint64_t k = block * kBlockCols; k < (block + 1) * kBlockCols; ++k)
+        sum += code.fixed[four_bit_index(F, panel_a, cols, row, k)] * read<int16_t>(codes, k);
+      y = std::fma(static_cast<float>(sum), scale_of(F, panel_a, cols, row, block) * scales[block], y);
+    }
+    y_a[row] = y;
+  }
+  if (panel_b != nullptr) gemv_fixed<F>(panel_b, nullptr, codes, scales, cols, y_b, nullptr);
+}
+
+void expand_int8_codes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                       float*) {
+  for (uint64_t k = 0; k < k_count; ++k)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      out[(k / 2 * kPanelRows + row) * 2 + k % 2] = static_cast<int16_t>(int8_code(panel, row, k_begin + k));
+}
+
+template <Format F>
+void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                        float* absmax) {
+  const quant::FourBitCode& code = quant::four_bit_code(F);
+  for (uint64_t k = 0; k < k_count; ++k)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      out[(k / 2 * kPanelRows + row) * 2 + k % 2] =
+          code.fixed[four_bit_index(F, panel, cols, row, k_begin + k)];
+  for (uint64_t block = 0; block < k_count / kBlockCols; ++block)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      absmax[block * kPanelRows + row] = scale_of(F, panel, cols, row, k_begin / kBlockCols + block);
+}
+
+template <Format F>
+void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out) {
+  const quant::FourBitCode& code = quant::four_bit_code(F);
+  for (uint64_t k = 0; k < k_count; ++k)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      out[k * kPanelRows + row] = code.values[four_bit_index(F, panel, cols, row, k_begin + k)] *
+                                  scale_of(F, panel, cols, row, (k_begin + k) / kBlockCols);
+}
+
+void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
+                uint64_t c_stride, bool first) {
+  for (uint32_t t = 0; t < tokens; ++t) {
+    for (uint32_t row = 0; row < kPanelRows; ++row) {
+      float& out = c[t * c_stride + row];
+      int32_t sum = first ? 0 : std::bit_cast<int32_t>(out);
+      for (uint64_t p = 0; p < pairs; ++p)
+        for (uint32_t i = 0; i < 2; ++i)
+          sum += b[(p * kPanelRows + row) * 2 + i] * a[(p * kGemmTokens + t) * 2 + i];
+      out = std::bit_cast<float>(sum);
+    }
+  }
+}
+
+void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first) {
+  constexpr uint64_t kPairs = kBlockCols / 2;
+  for (uint64_t block = 0; block < tile.blocks; ++block) {
+    for (uint32_t t = 0; t < tile.tokens; ++t) {
+      for (uint32_t row = 0; row < kPanelRows; ++row) {
+        int32_t sum = 0;
+        for (uint64_t p = block * kPairs; p < (block + 1) * kPairs; ++p)
+          for (uint32_t i = 0; i < 2; ++i)
+            sum += tile.b[(p * kPanelRows + row) * 2 + i] * tile.a[(p * kGemmTokens + t) * 2 + i];
+        float& y = c[t * c_stride + row];
+        const float scale = tile.absmax[block * kPanelRows + row] * tile.scales[block * kGemmTokens + t];
+        y = std::fma(static_cast<float>(sum), scale, first && block == 0 ? 0.0f : y);
+      }
+    }
+  }
+}
+
+void finish_int8(const float* scb, float scale, float* c) {
+  for (uint32_t row = 0; row < kPanelRows; ++row)
+    c[row] = int8_result(std::bit_cast<int32_t>(c[row]), scale, scb[row]);
+}
+
+#define RHAPSODE_FOUR_BIT(F)                                                                         \
+  template void gemv_fixed<F>(const void*, const void*, const void*, const float*, uint64_t, float*, \
+                              float*);                                                               \
+  template void expand_fixed_codes<F>(const void*, uint64_t, uint64_t, uint64_t, int16_t*, float*);  \
+  template void expand_four_bit<F>(const void*, uint64_t, uint64_t, uint64_t, float*);
+RHAPSODE_FOUR_BIT(Format::nf4)
+RHAPSODE_FOUR_BIT(Format::nf4_nested)
+RHAPSODE_FOUR_BIT(Format::fp4)
+RHAPSODE_FOUR_BIT(Format::fp4_nested)
+#undef RHAPSODE_FOUR_BIT
+
+}  // namespace rhapsode::kernels::reference

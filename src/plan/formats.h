@@ -1,0 +1,43 @@
+// In which format each matrix of a model is held: the config's quantization, made concrete. A pure function
+// of the config entry and a module's name and shape; the planner counts by it and the loader packs by it.
+#pragma once
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "arch/spec.h"
+#include "config/config.h"
+#include "quant/formats.h"
+
+namespace rhapsode::plan {
+
+// How one matrix is held and multiplied.
+struct WeightFormat {
+  quant::Format format = quant::Format::f32;
+  Dtype compute = Dtype::f32;  // the product is formed and rounded in it, then in the model's dtype
+  // 4-bit only: dequantize to `compute` and sum in fp32, as bitsandbytes does on a CPU. False: 16-bit fixed
+  // point, whose error is below that of rounding to a 16-bit dtype.
+  bool exact = false;
+  // 4-bit blocks that cross rows (cols not a multiple of 64) are held as their dequantized values.
+  const quant::FourBitCode* dequantized = nullptr;
+  bool dequantized_nested = false;
+};
+
+struct Formats {
+  Dtype dtype = Dtype::f32;  // of the model
+  config::Quantization quantization = config::Quantization::none;
+  bool nested = true;  // bnb_4bit_use_double_quant
+  Dtype compute = Dtype::f32;
+  bool exact = false;                // numerics: hf-exact
+  float int8_threshold = 6.0f;       // NaN: no outlier columns
+  bool int8_row_outliers = false;    // llm_int8_outliers: row
+  std::vector<std::string> skipped;  // patterns of modules that stay in dtype
+
+  static Formats dense(Dtype dtype);
+  static Formats choose(const config::ModelEntry& entry, Dtype dtype, const arch::ModelTensors& tensors);
+
+  WeightFormat of(const arch::LinearPart& part, uint64_t cols) const;
+};
+
+}  // namespace rhapsode::plan

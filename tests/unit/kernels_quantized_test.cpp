@@ -1,0 +1,215 @@
+// Quantized products: every set equals the reference bit for bit, one token equals many, and the fixed point
+// stays within its stated error.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "kernels/kernels.h"
+#include "quant/codec.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+constexpr Format kFourBit[] = {Format::nf4, Format::nf4_nested, Format::fp4, Format::fp4_nested};
+
+struct Matrix {
+  Format format;
+  uint64_t cols;
+  uint64_t padded;
+  std::vector<std::byte> panel;
+
+  float value(uint32_t row, uint64_t k) const {
+    std::vector<float> out(cols);
+    quant::unpack_row(format, panel, row, cols, out.data());
+    return out[k];
+  }
+};
+
+Matrix matrix(Format format, uint32_t rows, uint64_t cols, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(rows * cols);
+  for (float& value : x) value = round_to(Dtype::f16, normal(random) * 0.05f);
+  Matrix out{format, cols, quant::padded_cols(format, cols),
+             std::vector<std::byte>(quant::panel_bytes(format, cols))};
+  if (format == Format::int8) {
+    std::vector<int8_t> codes(x.size());
+    std::vector<float> scb(rows);
+    for (uint32_t r = 0; r < rows; ++r)
+      scb[r] = quant::int8_row(std::span(x).subspan(r * cols, cols), codes.data() + r * cols);
+    quant::pack_int8_panel(codes, scb, cols, out.panel);
+    return out;
+  }
+  std::vector<uint8_t> codes(x.size());
+  std::vector<float> absmax;
+  for (size_t b = 0; b < x.size(); b += 64)
+    absmax.push_back(quant::four_bit_block(quant::four_bit_code(format), std::span(x).subspan(b, 64), true,
+                                           codes.data() + b));
+  const quant::NestedScales nested = quant::nest_scales(absmax);
+  quant::pack_four_bit_panel(format, codes, rows, cols, out.panel);
+  for (uint32_t r = 0; r < rows; ++r) {
+    if (quant::is_nested(format))
+      quant::set_nested_scales(out.panel, r, cols, nested, r * (cols / 64));
+    else
+      quant::set_block_scales(out.panel, r, std::span(absmax).subspan(r * (cols / 64), cols / 64));
+  }
+  return out;
+}
+
+std::vector<float> tokens(uint64_t count, uint64_t cols, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(count * cols);
+  for (float& value : x) value = round_to(Dtype::bf16, normal(random) * (random() % 97 == 0 ? 20.0f : 1.0f));
+  return x;
+}
+
+struct Codes {
+  std::vector<int16_t> storage;  // int8 codes use the first bytes
+  std::vector<float> scales;
+};
+
+Codes quantize(const Kernels& set, const Matrix& m, const float* x) {
+  Codes out{std::vector<int16_t>(m.padded), std::vector<float>(m.padded / 64 + 1)};
+  if (m.format == Format::int8)
+    set.quantize_int8(x, m.cols, 6.0f, reinterpret_cast<int8_t*>(out.storage.data()), out.scales.data());
+  else
+    set.quantize_fixed(m.format, x, m.cols, out.storage.data(), out.scales.data());
+  return out;
+}
+
+std::vector<float> product(const Kernels& set, const Matrix& m, const Codes& codes) {
+  std::vector<float> y(64, -1.0f);
+  set.gemv_quantized[static_cast<size_t>(m.format)](m.panel.data(), m.panel.data(), codes.storage.data(),
+                                                    codes.scales.data(), m.padded, y.data(), y.data() + 32);
+  EXPECT_EQ(std::memcmp(y.data(), y.data() + 32, 128), 0);
+  return y;
+}
+
+// The products of all tokens by the tile kernels, in two blocks of columns.
+std::vector<float> tiled(const Kernels& set, const Matrix& m, const std::vector<Codes>& rows) {
+  const uint32_t tile = set.gemm_tokens;
+  const auto count = static_cast<uint32_t>(rows.size());
+  std::vector<int16_t> a(m.padded * tile), b(m.padded * 32);
+  std::vector<float> scales((m.padded / 64 + 1) * tile), absmax((m.padded / 64 + 1) * 32), c(count * 32);
+  for (uint32_t t = 0; t < count; ++t) {
+    for (uint64_t k = 0; k < m.padded; ++k)
+      a[(k / 2 * tile + t) * 2 + k % 2] = m.format == Format::int8
+                                              ? reinterpret_cast<const int8_t*>(rows[t].storage.data())[k]
+                                              : rows[t].storage[k];
+    for (uint64_t s = 0; s < m.padded / 64 + 1; ++s) scales[s * tile + t] = rows[t].scales[s];
+  }
+  const auto f = static_cast<size_t>(m.format);
+  const uint64_t unit = m.format == Format::int8 ? 4 : 64, split = m.padded / unit / 2 * unit;
+  for (const auto& [begin, end] : {std::pair{uint64_t{0}, split}, std::pair{split, m.padded}}) {
+    if (begin == end) continue;
+    set.expand_codes[f](m.panel.data(), m.padded, begin, end - begin, b.data(), absmax.data());
+    if (m.format == Format::int8)
+      set.tile_int16(b.data(), a.data() + begin * tile, count, (end - begin) / 2, c.data(), 32, begin == 0);
+    else
+      set.tile_fixed({b.data(), absmax.data(), a.data() + begin * tile, scales.data() + begin / 64 * tile,
+                      count, (end - begin) / 64},
+                     c.data(), 32, begin == 0);
+  }
+  for (uint32_t t = 0; t < count && m.format == Format::int8; ++t)
+    set.finish_int8(reinterpret_cast<const float*>(m.panel.data()), rows[t].scales[0], c.data() + t * 32);
+  return c;
+}
+
+bool equal_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
+}
+
+void check_sets(const Matrix& m, uint32_t seed) {
+  const Kernels& reference = select_kernels("reference");
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    const std::vector<float> x = tokens(set.kernels->gemm_tokens, m.padded, seed);
+    std::vector<Codes> rows;
+    for (uint32_t t = 0; t < set.kernels->gemm_tokens; ++t) {
+      rows.push_back(quantize(*set.kernels, m, x.data() + t * m.padded));
+      const Codes expected = quantize(reference, m, x.data() + t * m.padded);
+      ASSERT_EQ(rows[t].storage, expected.storage) << set.kernels->name;
+      ASSERT_TRUE(equal_bits(rows[t].scales, expected.scales)) << set.kernels->name;
+      ASSERT_TRUE(equal_bits(product(*set.kernels, m, rows[t]), product(reference, m, rows[t])))
+          << set.kernels->name << " " << quant::format_name(m.format) << " cols " << m.cols;
+    }
+    for (uint32_t count = 1; count <= set.kernels->gemm_tokens; ++count) {
+      const std::vector<Codes> some(rows.begin(), rows.begin() + count);
+      const std::vector<float> c = tiled(*set.kernels, m, some);
+      for (uint32_t t = 0; t < count; ++t)
+        ASSERT_EQ(std::memcmp(c.data() + t * 32, product(reference, m, rows[t]).data(), 128), 0)
+            << set.kernels->name << " " << quant::format_name(m.format) << " cols " << m.cols << " token "
+            << t;
+    }
+  }
+}
+
+TEST(KernelsQuantized, Int8SetsEqualTheReference) {
+  for (const uint64_t cols : {1u, 3u, 4u, 17u, 64u, 129u, 576u})
+    check_sets(matrix(Format::int8, 29, cols, static_cast<uint32_t>(cols)), 5);
+}
+
+TEST(KernelsQuantized, FourBitSetsEqualTheReference) {
+  for (const Format format : kFourBit)
+    for (const uint64_t cols : {64u, 128u, 320u, 64u * 172})
+      check_sets(matrix(format, cols > 1000 ? 32 : 31, cols, static_cast<uint32_t>(cols)), 6);
+}
+
+TEST(KernelsQuantized, ExpandedValuesAreTheDequantizedOnes) {
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    for (const Format format : kFourBit) {
+      const Matrix m = matrix(format, 32, 192, 3);
+      std::vector<float> out(128 * 32), row(192);
+      set.kernels->expand[static_cast<size_t>(format)](m.panel.data(), 192, 64, 128, out.data());
+      for (uint32_t r = 0; r < 32; ++r) {
+        quant::unpack_row(format, m.panel, r, 192, row.data());
+        for (uint64_t k = 0; k < 128; ++k) ASSERT_EQ(out[k * 32 + r], row[64 + k]) << set.kernels->name;
+      }
+    }
+  }
+}
+
+TEST(KernelsQuantized, NotFiniteActivationsGiveNotANumber) {
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    for (const Format format : {Format::int8, Format::nf4}) {
+      const Matrix m = matrix(format, 32, 128, 9);
+      std::vector<float> x = tokens(1, 128, 1);
+      x[70] = NAN;
+      EXPECT_TRUE(std::isnan(product(*set.kernels, m, quantize(*set.kernels, m, x.data()))[3]));
+    }
+  }
+}
+
+// The promise of docs/quantization.md: less error than a product of bfloat16 values has.
+TEST(KernelsQuantized, FixedPointErrsLessThanBfloat16) {
+  const Kernels& set = select_kernels();
+  for (const Format format : {Format::nf4, Format::fp4}) {
+    const Matrix m = matrix(format, 32, 4096, 8);
+    const std::vector<float> x = tokens(1, 4096, 2);
+    const std::vector<float> y = product(set, m, quantize(set, m, x.data()));
+    double fixed = 0, half = 0, norm = 0;
+    std::vector<float> row(4096);
+    for (uint32_t r = 0; r < 32; ++r) {
+      quant::unpack_row(format, m.panel, r, 4096, row.data());
+      double exact = 0, rounded = 0;
+      for (uint64_t k = 0; k < 4096; ++k) {
+        exact += double{row[k]} * x[k];
+        rounded += double{round_to(Dtype::bf16, row[k])} * x[k];
+      }
+      fixed += (y[r] - exact) * (y[r] - exact);
+      half += (rounded - exact) * (rounded - exact);
+      norm += exact * exact;
+    }
+    std::printf("%s: relative error, fixed point %.1e, bfloat16 weights %.1e\n", quant::format_name(format),
+                std::sqrt(fixed / norm), std::sqrt(half / norm));
+    EXPECT_LT(fixed, half / 4);
+  }
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels
