@@ -6,6 +6,7 @@
 #include <map>
 
 #include "arch/families/families.h"
+#include "arch/linear_kind.h"
 #include "base/error.h"
 
 namespace rhapsode::arch {
@@ -18,6 +19,7 @@ constexpr std::array kFamilies{
     Family{"gemma", gemma_spec, gemma_tensors},        Family{"gemma2", gemma2_spec, gemma_tensors},
     Family{"gemma3_text", gemma3_spec, gemma_tensors}, Family{"phi", phi_spec, phi_tensors},
     Family{"falcon", falcon_spec, falcon_tensors},     Family{"gpt_neox", gpt_neox_spec, gpt_neox_tensors},
+    Family{"bitnet", bitnet_spec, llama_tensors},
 };
 
 std::string accepted_types() {
@@ -43,8 +45,9 @@ class Binder {
 
   void linear(const LinearSource& source) {
     for (const LinearPart& part : source.parts) {
-      for (const RowRun& run : part.weight) ask(run, source.cols);
+      for (const RowRun& run : part.weight) ask(run, source.cols, part.is_packed());
       for (const RowRun& run : part.bias) ask(run, 0);
+      if (!part.weight_scale.empty()) ask({part.weight_scale, 0, 1}, 0);
     }
   }
 
@@ -71,18 +74,20 @@ class Binder {
 
  private:
   struct Need {
-    uint64_t rows = 0;  // the largest row asked for; roles together cover all
-    uint64_t cols = 0;  // 0 = a vector
+    uint64_t rows = 0;    // the largest row asked for; roles together cover all
+    uint64_t cols = 0;    // 0 = a vector
+    bool packed = false;  // four rows a byte
   };
 
-  void ask(const RowRun& run, uint64_t cols) {
+  void ask(const RowRun& run, uint64_t cols, bool packed = false) {
     Need& need = needs_[run.tensor];
     need.rows = std::max(need.rows, run.first_row + run.row_count);
     need.cols = cols;
+    need.packed = packed;
   }
 
   void check_tensor(const std::string& name, const Need& need) const {
-    std::vector<uint64_t> expected{need.rows};
+    std::vector<uint64_t> expected{need.packed ? need.rows / kPackedRows : need.rows};
     if (need.cols != 0) expected.push_back(need.cols);
     const TensorInfo* tensor = checkpoint_.find(name);
     if (tensor == nullptr)
@@ -99,13 +104,13 @@ class Binder {
           .at(name)
           .saw(shape_text(tensor->shape))
           .want(shape_text(expected));
-    if (!is_dense(tensor->dtype))
+    if (need.packed ? tensor->dtype != Dtype::u8 : !is_dense(tensor->dtype))
       throw Error(ErrorKind::unsupported, "tensor-dtype",
                   "a weight is stored in a type that cannot be loaded")
           .in(checkpoint_.shards()[tensor->shard].path())
           .at(name)
           .saw(std::string(dtype_name(tensor->dtype)))
-          .want("F32, F16, BF16 or F64");
+          .want(need.packed ? "U8: four ternary rows a byte" : "F32, F16, BF16 or F64");
   }
 
   static bool is_ignored(const std::string& name, const std::vector<std::string>& ignored) {
@@ -129,7 +134,11 @@ Architecture parse_architecture(std::string_view config_json, const std::string&
   if (!config.has("model_type")) config.fail("model_type", "no such key", "one of: " + accepted_types());
   const std::string model_type = config.text("model_type");
   for (const Family& family : kFamilies)
-    if (family.model_type == model_type) return {family.spec(config), &family, file};
+    if (family.model_type == model_type) {
+      Architecture architecture{family.spec(config), &family, file};
+      architecture.spec.linear = read_linear_kind(config, architecture.spec);
+      return architecture;
+    }
   config.unsupported("model_type", "\"" + model_type + "\"", accepted_types());
 }
 
@@ -142,6 +151,7 @@ ModelTensors bind_tensors(const Architecture& architecture, const Checkpoint& ch
   const Spec& spec = architecture.spec;
   ModelTensors names = architecture.family->tensors(
       spec, [&](const std::string& name) { return checkpoint.find(name) != nullptr; });
+  apply_linear_kind(spec, names);
   Binder binder(checkpoint);
   binder.matrix(names.embed_tensor, spec.vocab_size, spec.hidden_size);
   binder.linear(names.lm_head);

@@ -18,6 +18,13 @@ enum class NormKind : uint8_t { rms_l, rms_g, layernorm };
 enum class ResidualKind : uint8_t { sequential, parallel_shared, parallel_two };
 enum class FfnKind : uint8_t { glu, fc };
 enum class ActivationKind : uint8_t { silu, gelu_tanh, gelu_new, gelu_erf, relu2, relu };
+// How the layers' projections multiply; the head stays dense. R rounds to the model's dtype, T is {-1, 0, 1},
+// q are a token's activations as int8 and s their factor (127 / largest).
+//   ternary_times:  y = R(R(R(q / s) . T) * weight_scale)   BitNet's autobitlinear, packed
+//   ternary_over:   y = R(R(q . T) / (weight_scale * s))    BitNet's bitlinear, packed
+//   ternary_online: y = R(R(q / s) . R(T / factor))         full weights, rounded while loading
+constexpr uint64_t kPackedRows = 4;  // rows of a packed ternary matrix in one byte
+enum class LinearKind : uint8_t { dense, ternary_times, ternary_over, ternary_online };
 enum class RopeKind : uint8_t { standard, linear, dynamic, llama3, yarn, longrope };
 
 // Parameters of one rotary table; those that its kind does not use stay at their defaults.
@@ -54,6 +61,7 @@ struct Spec {
   bool attn_sub_norm = false;       // before o_proj
   bool ffn_sub_norm = false;        // before down_proj
   std::optional<NormKind> qk_norm;  // per head, before the rotation
+  LinearKind linear = LinearKind::dense;
   bool qkv_bias = false, o_bias = false, mlp_bias = false, head_bias = false;
 
   ResidualKind residual = ResidualKind::sequential;
@@ -90,10 +98,15 @@ struct LinearPart {
   std::string module;
   uint64_t rows = 0;
   std::vector<RowRun> weight;
-  std::vector<RowRun> bias;  // empty = none
+  std::vector<RowRun> bias;       // empty = none
+  std::string weight_scale = {};  // a tensor of one element; empty = none
+  LinearKind kind = LinearKind::dense;
+
+  bool is_packed() const { return kind == LinearKind::ternary_times || kind == LinearKind::ternary_over; }
 };
 
-// Parts that share their input and are multiplied as one: q, k, v; gate and up.
+// Parts that share their input and are multiplied as one: q, k, v; gate and up. Rows of packed ternary
+// tensors are counted unpacked.
 struct LinearSource {
   uint64_t cols = 0;
   std::vector<LinearPart> parts;

@@ -61,6 +61,8 @@ struct AttendBlock {
 // logits differ by whole units from what transformers computes, with this one by 1e-5.
 constexpr float kInt8Step = 6.200124e-05f;
 
+constexpr uint32_t kTernaryTokens = 4;
+
 struct Kernels {
   std::string_view name;  // "reference", "avx2", "avx512"
 
@@ -121,6 +123,12 @@ struct Kernels {
   void (*tile_fixed)(const FixedTile& tile, float* c, uint64_t c_stride, bool first);
   // Turns 32 int32 sums of one token into the y of gemv_quantized[int8]; scb [32].
   void (*finish_int8)(const float* scb, float scale, float* c);
+
+  // y[t][r] = the exact sum over k of value[r][k] * codes[t][k] for the 32 rows of a ternary panel, as float:
+  // below 2^24 for up to 2^17 columns. tokens <= kTernaryTokens, codes are padded with 0 to `cols`, a multiple
+  // of 16; each row of y holds 32 values.
+  void (*dot_ternary)(const void* panel, const int8_t* codes, uint64_t codes_stride, uint32_t tokens,
+                      uint64_t cols, float* y, uint64_t y_stride);
   uint32_t gemm_tokens;  // rows of the register tile (6 for AVX2, 12 for AVX-512)
 
   // Rows of length n; D is f32, f16 or bf16: results are rounded to D (kept as float).

@@ -35,6 +35,9 @@ void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pa
                 uint64_t c_stride, bool first);
 void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first);
 void finish_int8(const float* scb, float scale, float* c);
+void expand_ternary(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
+void dot_ternary(const void* panel, const int8_t* codes, uint64_t codes_stride, uint32_t tokens,
+                 uint64_t cols, float* y, uint64_t y_stride);
 
 void round_row(Dtype D, float* x, uint64_t n);
 void add(Dtype D, float* x, const float* y, uint64_t n);

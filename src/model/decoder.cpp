@@ -9,6 +9,7 @@
 namespace rhapsode::model {
 
 using arch::FfnKind;
+using arch::LinearKind;
 using arch::NormKind;
 using arch::ResidualKind;
 
@@ -21,6 +22,7 @@ class Pass {
       : d_(decoder), kernels_(decoder.areas_.front().device->kernels()) {
     use(d_.layer_area_.front());
     for (const Span& span : spans) add_span(span);
+    factors_.resize(ids_.size());
     items_ = attention_items(*d_.spec_, spans_, at_.query_rows);
     chunks_ = (plan::kv_blocks(d_.limits_.context_tokens) + plan::kChunkBlocks - 1) / plan::kChunkBlocks;
   }
@@ -126,6 +128,11 @@ class Pass {
     norm(d_.spec_->norm, weights, in, out);
   }
 
+  // The row as the linear multiplies it. The parallel residual's one norm feeds two linears of one kind.
+  void quantize(const Linear& linear, uint64_t t, float* row) {
+    if (d_.spec_->linear != LinearKind::dense) factors_[t] = quantize_row(dtype(), linear, row);
+  }
+
   void embed(Range mine) {
     const arch::Spec& spec = *d_.spec_;
     const Linear::Part& head = d_.weights_->lm_head.parts.front();
@@ -167,21 +174,27 @@ class Pass {
   void run_layer(const Worker& worker, uint64_t index, Range mine) {
     const LayerWeights& layer = d_.weights_->layers[index];
     const arch::Spec& spec = *d_.spec_;
-    for (uint64_t t = mine.begin; t < mine.end; ++t) norm(layer.input_norm, x(t), normed(t));
+    for (uint64_t t = mine.begin; t < mine.end; ++t) {
+      norm(layer.input_norm, x(t), normed(t));
+      quantize(layer.qkv, t, normed(t));
+    }
     d_.pool_->barrier();
-    multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride, calls_}, tokens(), qkv(0),
-             at_.qkv_stride);
+    multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride, calls_, factors_.data()}, tokens(),
+             qkv(0), at_.qkv_stride);
     d_.pool_->barrier();
     for (uint64_t t = mine.begin; t < mine.end; ++t) prepare_token(layer, index, t);
     d_.pool_->barrier();
     attend(worker, index);
     d_.pool_->barrier();
-    if (spec.attn_sub_norm) {
-      for (uint64_t t = mine.begin; t < mine.end; ++t) norm(layer.attn_sub_norm, attn(t), attn(t));
+    if (spec.attn_sub_norm || spec.linear != LinearKind::dense) {
+      for (uint64_t t = mine.begin; t < mine.end; ++t) {
+        if (spec.attn_sub_norm) norm(layer.attn_sub_norm, attn(t), attn(t));
+        quantize(layer.o, t, attn(t));
+      }
       d_.pool_->barrier();
     }
-    multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride, calls_}, tokens(), branch(0),
-             at_.hidden_stride);
+    multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride, calls_, factors_.data()}, tokens(),
+             branch(0), at_.hidden_stride);
     d_.pool_->barrier();
     if (spec.residual != ResidualKind::parallel_shared) {
       for (uint64_t t = mine.begin; t < mine.end; ++t) before_ffn(layer, t);
@@ -254,13 +267,14 @@ class Pass {
       kernels_.add(dtype(), x(t), branch(t), d_.spec_->hidden_size);
     }
     norm(layer.pre_ffn_norm, x(t), normed(t));
+    quantize(layer.up, t, normed(t));
   }
 
   void feed_forward(const Worker& worker, const LayerWeights& layer, Range mine) {
     const arch::Spec& spec = *d_.spec_;
     const auto activation = static_cast<kernels::Activation>(spec.activation);
-    multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride, calls_}, tokens(), up(0),
-             at_.up_stride);
+    multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride, calls_, factors_.data()}, tokens(),
+             up(0), at_.up_stride);
     // The columns are this member's own in both parts, so no barrier is needed before the activation.
     const Range columns = part_columns(worker, layer.up.parts[0]);
     const uint64_t count =
@@ -274,12 +288,16 @@ class Pass {
         kernels_.activate(activation, dtype(), gate, count);
     }
     d_.pool_->barrier();
-    if (spec.ffn_sub_norm) {
-      for (uint64_t t = mine.begin; t < mine.end; ++t) norm(layer.ffn_sub_norm, up(t), up(t));
+    if (spec.ffn_sub_norm || spec.linear != LinearKind::dense) {
+      for (uint64_t t = mine.begin; t < mine.end; ++t) {
+        if (spec.ffn_sub_norm) norm(layer.ffn_sub_norm, up(t), up(t));
+        quantize(layer.down, t, up(t));
+      }
       d_.pool_->barrier();
     }
     float* out = spec.residual == ResidualKind::sequential ? branch(0) : branch2(0);
-    multiply(worker, dtype(), layer.down, {up(0), at_.up_stride, calls_}, tokens(), out, at_.hidden_stride);
+    multiply(worker, dtype(), layer.down, {up(0), at_.up_stride, calls_, factors_.data()}, tokens(), out,
+             at_.hidden_stride);
   }
 
   void after_ffn(const LayerWeights& layer, uint64_t t) {
@@ -328,6 +346,7 @@ class Pass {
   std::vector<uint32_t> ids_;
   std::vector<uint32_t> span_of_token_;
   std::vector<uint32_t> logits_tokens_;
+  std::vector<float> factors_;  // of tokens whose rows were quantized
   std::vector<AttentionItem> items_;
   uint64_t chunks_ = 0;
 };

@@ -1,30 +1,60 @@
 #include "model/linear.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "model/linear_routes.h"
 #include "plan/footprint.h"
+#include "quant/ternary.h"
 
 namespace rhapsode::model {
 namespace {
 
 using quant::kPanelRows;
 
+// A row of sums over ternary values becomes the product; `factor` is the token's.
+void finish_ternary(const Product& product, float factor, float* row, uint64_t count) {
+  const kernels::Kernels& kernels = *product.worker->kernels;
+  const plan::WeightFormat& format = product.part->format;
+  const float scale = product.part->weight_scale;
+  if (format.kind == arch::LinearKind::ternary_over) {
+    kernels.round_row(product.dtype, row, count);
+    const float divisor = scale * factor;
+    for (uint64_t i = 0; i < count; ++i) row[i] /= divisor;
+    return kernels.round_row(product.dtype, row, count);
+  }
+  if (!format.exact) return kernels.scale(product.dtype, row, scale / factor, count);
+  if (format.kind == arch::LinearKind::ternary_times) kernels.round_row(product.dtype, row, count);
+  kernels.scale(product.dtype, row, scale, count);
+}
+
 void finish_rows(const Product& product, Range panels) {
   const plan::WeightFormat& format = product.part->format;
   const float* bias = product.linear->bias;
-  if (bias == nullptr && product.dtype == Dtype::f32 && format.compute == Dtype::f32) return;
+  if (quant::is_dense(format.format) && bias == nullptr && product.dtype == Dtype::f32 &&
+      format.compute == Dtype::f32)
+    return;
   const uint64_t first = (product.part->first_panel + panels.begin) * kPanelRows;
   const uint64_t count = (panels.end - panels.begin) * kPanelRows;
   for (uint32_t t = 0; t < product.tokens; ++t) {
     float* row = product.y + t * product.y_stride + first;
+    if (format.format == quant::Format::ternary) {
+      finish_ternary(product, product.x.factors[t], row, count);
+      continue;
+    }
     if (bias != nullptr) product.worker->kernels->add_bias(row, bias + first, count);
     if (format.compute != Dtype::f32) product.worker->kernels->round_row(format.compute, row, count);
     if (product.dtype != format.compute) product.worker->kernels->round_row(product.dtype, row, count);
   }
 }
 
+bool multiplies_integers(const plan::WeightFormat& format) {
+  return format.format == quant::Format::ternary &&
+         (!format.exact || format.kind == arch::LinearKind::ternary_over);
+}
+
 Route route_of(const plan::WeightFormat& format) {
+  if (multiplies_integers(format)) return Route::ternary;
   if (format.format == quant::Format::int8) return Route::int8;
   if (quant::is_four_bit(format.format) && !format.exact) return Route::fixed;
   return Route::dense;
@@ -37,6 +67,18 @@ bool same_input(const Linear::Part& a, const Linear::Part& b) {
 }
 
 }  // namespace
+
+float quantize_row(Dtype dtype, const Linear& linear, float* x) {
+  float largest = 0.0f;
+  for (uint64_t k = 0; k < linear.cols; ++k) largest = std::max(largest, std::fabs(x[k]));
+  const plan::WeightFormat& format = linear.parts.front().format;
+  float factor = quant::activation_factor(largest);
+  if (format.kind == arch::LinearKind::ternary_over) factor = round_to(dtype, factor);
+  for (uint64_t k = 0; k < linear.cols; ++k) x[k] = quant::activation_value(x[k], factor);
+  if (multiplies_integers(format)) return factor;
+  for (uint64_t k = 0; k < linear.cols; ++k) x[k] = round_to(dtype, x[k] / factor);
+  return factor;
+}
 
 Range part_columns(const Worker& worker, const Linear::Part& part) {
   const Range panels = share(part.panels, worker.member, worker.members);

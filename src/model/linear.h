@@ -29,7 +29,8 @@ struct Call {
 struct Rows {
   const float* data;  // [tokens][stride]
   uint64_t stride;
-  std::span<const Call> calls;  // cover all tokens; empty: each token is a call of its own
+  std::span<const Call> calls;     // cover all tokens; empty: each token is a call of its own
+  const float* factors = nullptr;  // [tokens], of rows that quantize_row left as integers
 };
 
 // y[t][r] = R(sum_k w[r][k] * x[t][k] + bias[r]) for all padded rows r of the matrix; y [tokens][y_stride].
@@ -38,6 +39,10 @@ struct Rows {
 // Results are complete for the others only after the caller's next barrier.
 void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, uint32_t tokens, float* y,
               uint64_t y_stride);
+
+// In place, a row as a ternary linear multiplies it: its int8 values, or (hf-exact) these divided by their
+// factor and rounded. Returns the factor.
+float quantize_row(Dtype dtype, const Linear& linear, float* x);
 
 // This member's columns of a part, in units of the padded rows.
 Range part_columns(const Worker& worker, const Linear::Part& part);

@@ -120,6 +120,23 @@ void pack_int8_group(const Product& product, uint64_t group, std::vector<uint32_
   }
 }
 
+// Rows hold int8 values already: [token][padded_cols] bytes from the start of the packed area.
+int8_t* ternary_codes(const Product& product, uint64_t t) {
+  return reinterpret_cast<int8_t*>(product.worker->packed) + t * product.part->padded_cols;
+}
+
+void narrow(const Product& product, uint64_t t, int8_t* codes) {
+  const float* x = token(product, t);
+  for (uint64_t k = 0; k < product.linear->cols; ++k) codes[k] = static_cast<int8_t>(x[k]);
+  std::memset(codes + product.linear->cols, 0, product.part->padded_cols - product.linear->cols);
+}
+
+void pack_ternary_group(const Product& product, uint64_t group) {
+  const uint64_t first = group * tile_of(product);
+  for (uint32_t t = 0; t < group_tokens(product, group); ++t)
+    narrow(product, first + t, ternary_codes(product, first + t));
+}
+
 void pack_dense_group(const Product& product, uint64_t group) {
   const uint32_t tile = tile_of(product);
   const uint64_t cols = product.part->padded_cols;
@@ -129,6 +146,15 @@ void pack_dense_group(const Product& product, uint64_t group) {
                                        group_tokens(product, group), 0, cols, packed);
   if (product.part->format.compute != product.dtype)
     product.worker->kernels->round_row(product.part->format.compute, packed, tile * cols);
+}
+
+// All tokens by one panel, which stays in the first cache.
+void run_ternary_panel(const Product& product, uint64_t panel) {
+  for (uint32_t t = 0; t < product.tokens; t += kernels::kTernaryTokens)
+    product.worker->kernels->dot_ternary(product.part->panel(panel), ternary_codes(product, t),
+                                         product.part->padded_cols,
+                                         std::min(kernels::kTernaryTokens, product.tokens - t),
+                                         product.part->padded_cols, product.out(t, panel), product.y_stride);
 }
 
 // One token: two distant panels at a time, so that each thread keeps two streams of memory requests in
@@ -153,6 +179,14 @@ void run_vector(const Product& product, Route route, Range panels, bool ready) {
     return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
       gemv(a, b, product.x.data, cols, y_a, y_b);
     });
+  }
+  if (route == Route::ternary) {
+    auto* codes = reinterpret_cast<int8_t*>(own_area(product).codes);
+    if (!ready) narrow(product, 0, codes);
+    for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
+      kernels.dot_ternary(product.part->panel(panel), codes, cols, 1, cols, product.out(0, panel),
+                          product.y_stride);
+    return;
   }
   const CodeRow row = ready ? own_area(product) : quantize_token(product, route, 0);
   const auto gemv = kernels.gemv_quantized[format_index(product)];
@@ -240,7 +274,7 @@ void add_columns(const Product& product, Call call, const std::vector<uint32_t>&
 }  // namespace
 
 bool takes_tiles(const Product& product, Route route) {
-  return product.tokens > 1 || (route == Route::dense && (quant::is_four_bit(product.part->format.format) ||
+  return product.tokens > 1 || (route == Route::dense && (!quant::is_dense(product.part->format.format) ||
                                                           product.part->format.compute != product.dtype));
 }
 
@@ -254,6 +288,8 @@ void pack(const Product& product, Route route) {
       pack_dense_group(product, group);
     else if (route == Route::fixed)
       pack_fixed_group(product, group);
+    else if (route == Route::ternary)
+      pack_ternary_group(product, group);
     else
       pack_int8_group(product, group, columns);
   }
@@ -266,6 +302,8 @@ void run(const Product& product, Route route, Range panels, bool ready) {
       run_dense_panel(product, panel);
     else if (route == Route::fixed)
       run_fixed_panel(product, panel);
+    else if (route == Route::ternary)
+      run_ternary_panel(product, panel);
     else
       run_int8_panel(product, panel);
   }

@@ -1,6 +1,7 @@
 // The three ways of a matrix product. Internal to model/linear.
 //   dense: fp32 sums of the stored (or dequantized) values
 //   int8:  LLM.int8(): int32 sums of codes, outlier columns apart
+//   ternary: int8 activations, exact sums
 //   fixed: 4-bit weights by 16-bit fixed point, exact sums of each block
 #pragma once
 
@@ -8,7 +9,7 @@
 
 namespace rhapsode::model {
 
-enum class Route : uint8_t { dense, int8, fixed };
+enum class Route : uint8_t { dense, int8, fixed, ternary };
 
 // One part of a multiply call, as one member sees it.
 struct Product {

@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "model/quantize_on_load.h"
+#include "model/ternary_source.h"
 #include "plan/footprint.h"
 
 namespace rhapsode::model {
@@ -53,8 +54,9 @@ float element_to_float(Dtype dtype, const std::byte* at) {
 // Carves the arena and remembers what has to be read into it.
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const plan::Formats& formats)
-      : checkpoint_(checkpoint), formats_(formats), dtype_(formats.dtype) {}
+  Loader(const Checkpoint& checkpoint, const plan::Formats& formats,
+         std::shared_ptr<const TernarySource> ternary)
+      : checkpoint_(checkpoint), formats_(formats), ternary_(std::move(ternary)), dtype_(formats.dtype) {}
 
   void place(const LinearSource& source, Linear& linear) {
     linear = {};
@@ -117,7 +119,7 @@ class Loader {
   }
 
  private:
-  struct Job {  // a dense panel
+  struct Job {  // a dense or ternary panel
     const Linear::Part* part;
     const LinearPart* source;
     uint64_t cols;
@@ -146,7 +148,9 @@ class Loader {
     part.panel_bytes = quant::panel_bytes(part.format.format, source.cols);
     part.data = take(part.panels * part.panel_bytes);
     linear.panels += part.panels;
-    if (!quant::is_dense(part.format.format) || part.format.dequantized != nullptr) {
+    const bool ternary = part.format.format == quant::Format::ternary;
+    if (ternary) part.weight_scale = ternary_->scale(from);
+    if (!ternary && (!quant::is_dense(part.format.format) || part.format.dequantized != nullptr)) {
       quantized_.push_back({&part, &from, source.cols});
       return;
     }
@@ -171,12 +175,18 @@ class Loader {
     const Dtype source = checkpoint_.find(job.source->weight.front().tensor)->dtype;
     const uint64_t first = job.panel * quant::kPanelRows;
     const uint64_t rows = std::min<uint64_t>(quant::kPanelRows, job.part->rows - first);
+    const std::span<std::byte> panel{job.part->data + job.panel * job.part->panel_bytes,
+                                     job.part->panel_bytes};
+    if (job.part->format.format == quant::Format::ternary) {
+      std::vector<int8_t> values;
+      ternary_->read_rows(*job.source, job.cols, first, rows, staging, values);
+      return quant::pack_ternary_panel(values, static_cast<uint32_t>(rows), job.cols, panel);
+    }
     const uint64_t row_bytes = job.cols * dtype_bytes(source);
     staging.resize(std::max<uint64_t>(staging.size(), rows * row_bytes));
     read_rows(checkpoint_, job.source->weight, first, rows, row_bytes, staging.data());
     quant::pack_panel(job.part->format.format, source, {staging.data(), rows * row_bytes},
-                      static_cast<uint32_t>(rows), job.cols,
-                      {job.part->data + job.panel * job.part->panel_bytes, job.part->panel_bytes});
+                      static_cast<uint32_t>(rows), job.cols, panel);
   }
 
   void load_vector(const VectorJob& job) const {
@@ -190,6 +200,7 @@ class Loader {
 
   const Checkpoint& checkpoint_;
   plan::Formats formats_;  // staged units are read long after the load
+  std::shared_ptr<const TernarySource> ternary_;
   Dtype dtype_;
   std::byte* base_ = nullptr;
   uint64_t used_ = 0;
@@ -271,7 +282,8 @@ class PlacedLoad {
         formats_(formats),
         places_(places),
         pool_(pool),
-        progress_(progress) {
+        progress_(progress),
+        ternary_(std::make_shared<TernarySource>(tensors, checkpoint, formats.dtype, pool)) {
     weights_.dtype = formats.dtype;
     weights_.layers.resize(tensors.layers.size());
     weights_.staged.resize(tensors.layers.size() + 1);
@@ -318,7 +330,7 @@ class PlacedLoad {
   }
 
   void load_resident(devices::Device& device) {
-    Loader loader(checkpoint_, formats_);
+    Loader loader(checkpoint_, formats_, ternary_);
     loader.start(nullptr);
     place_resident(device, loader);
     if (loader.used_bytes() == 0) return;
@@ -332,7 +344,7 @@ class PlacedLoad {
 
   // Its pointers lead into the staging buffer for good. What lies on the cpu passes through it once.
   void load_staged(size_t unit) {
-    const auto loader = std::make_shared<Loader>(checkpoint_, formats_);
+    const auto loader = std::make_shared<Loader>(checkpoint_, formats_, ternary_);
     loader->start(weights_.staging.data());
     devices::Device* home = places_.head;
     // The loader keeps pointers to what it fills; the weights themselves move.
@@ -365,6 +377,7 @@ class PlacedLoad {
   const WeightPlaces& places_;
   ThreadPool& pool_;
   const LoadProgress& progress_;
+  std::shared_ptr<const TernarySource> ternary_;
   Weights weights_;
 };
 

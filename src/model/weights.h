@@ -24,6 +24,7 @@ struct Linear {
     uint64_t padded_cols = 0;   // of the panels
     std::byte* data = nullptr;  // [panels][panel_bytes]
     plan::WeightFormat format;
+    float weight_scale = 1.0f;  // ternary only
 
     // By number within the part.
     const std::byte* panel(uint64_t index) const { return data + index * panel_bytes; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "plan/module_tree.h"
 
 namespace rhapsode::plan {
@@ -25,6 +26,14 @@ Formats Formats::choose(const config::ModelEntry& entry, Dtype dtype, const arch
   if (formats.int8_threshold == 0.0f) formats.int8_threshold = std::numeric_limits<float>::quiet_NaN();
   if (asked.llm_int8_skip_modules) formats.skipped = asked.llm_int8_skip_modules->value;
   formats.skipped.push_back(tensors.lm_head.parts.front().module);
+  if (formats.quantization != Quantization::none && !tensors.layers.empty() &&
+      tensors.layers.front().o.parts.front().kind != arch::LinearKind::dense)
+    throw Error(ErrorKind::unsupported, "already-quantized", "the checkpoint's weights are ternary already")
+        .in(entry.quantization->origin.file, entry.quantization->origin.line,
+            entry.quantization->origin.column)
+        .at("quantization")
+        .want("null")
+        .hint("remove the key: 2 bits a weight are used as they are");
   if (entry.numerics) formats.exact = entry.numerics->value == "hf-exact";
   if (entry.llm_int8_outliers) formats.int8_row_outliers = entry.llm_int8_outliers->value == "row";
   return formats;
@@ -34,6 +43,12 @@ WeightFormat Formats::of(const arch::LinearPart& part, uint64_t cols) const {
   WeightFormat choice;
   choice.format = quant::dense_format(dtype);
   choice.compute = dtype;
+  if (part.kind != arch::LinearKind::dense) {
+    choice.format = Format::ternary;
+    choice.kind = part.kind;
+    choice.exact = exact;
+    return choice;
+  }
   const auto matches = [&](const std::string& pattern) { return skip_matches(pattern, part.module); };
   if (quantization == Quantization::none || std::any_of(skipped.begin(), skipped.end(), matches))
     return choice;

@@ -16,12 +16,14 @@ namespace rhapsode::plan {
 struct WeightFormat {
   quant::Format format = quant::Format::f32;
   Dtype compute = Dtype::f32;  // the product is formed and rounded in it, then in the model's dtype
-  // 4-bit only: dequantize to `compute` and sum in fp32, as bitsandbytes does on a CPU. False: 16-bit fixed
+  // 4-bit: dequantize to `compute` and sum in fp32, as bitsandbytes does on a CPU. False: 16-bit fixed
   // point, whose error is below that of rounding to a 16-bit dtype.
+  // Ternary: every rounding of transformers. False: one rounding of the exact integer sum.
   bool exact = false;
   // 4-bit blocks that cross rows (cols not a multiple of 64) are held as their dequantized values.
   const quant::FourBitCode* dequantized = nullptr;
   bool dequantized_nested = false;
+  arch::LinearKind kind = arch::LinearKind::dense;  // of ternary weights
 };
 
 struct Formats {

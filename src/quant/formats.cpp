@@ -131,6 +131,8 @@ const char* format_name(Format format) {
       return "fp4";
     case Format::fp4_nested:
       return "fp4-nested";
+    case Format::ternary:
+      return "ternary";
   }
   return "";
 }
@@ -141,11 +143,12 @@ uint64_t panel_count(uint64_t rows) {
 
 uint64_t padded_cols(Format format, uint64_t cols) {
   if (format == Format::int8) return (cols + 3) / 4 * 4;
+  if (format == Format::ternary) return (cols + kTernaryCols - 1) / kTernaryCols * kTernaryCols;
   return cols + cols % 2;
 }
 
 uint64_t panel_metadata_bytes(Format format, uint64_t cols) {
-  if (is_dense(format)) return 0;
+  if (is_dense(format) || format == Format::ternary) return 0;
   if (format == Format::int8) return kInt8HeaderBytes;
   const uint64_t blocks = cols / kBlockCols;
   return is_nested(format) ? nested_header_bytes(cols) + blocks * kPanelRows : blocks * kPanelRows * 4;
@@ -157,6 +160,7 @@ uint64_t panel_bytes(Format format, uint64_t cols) {
   const uint64_t elements = padded_cols(format, cols) * kPanelRows;
   if (is_four_bit(format)) return elements / 2 + panel_metadata_bytes(format, cols);
   if (format == Format::int8) return elements + kInt8HeaderBytes;
+  if (format == Format::ternary) return elements / 4;
   return elements * (format == Format::f32 ? 4u : 2u);
 }
 
@@ -192,6 +196,7 @@ void unpack_row(Format format, std::span<const std::byte> panel, uint32_t row, u
   assert(row < kPanelRows);
   assert(panel.size() >= panel_bytes(format, cols));
   if (format == Format::int8) return unpack_int8_row(panel.data(), row, cols, out);
+  if (format == Format::ternary) return unpack_ternary_row(panel.data(), row, cols, out);
   if (is_four_bit(format)) return unpack_four_bit_row(format, panel.data(), row, cols, out);
   for (uint64_t k = 0; k < cols; ++k) {
     const uint64_t at = element_index(format, row, k);

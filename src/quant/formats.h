@@ -16,6 +16,9 @@
 //   nf4_nested, fp4_nested: a header (FourBitPanel), then for each 64 columns: uint8 absmax code[32], codes
 //   as
 //             above. cols is a multiple of 64 for all 4-bit formats.
+//   ternary:  value + 1 in 2 bits, [k / 16][row][4 bytes]: byte i holds columns 4j + i of the 16 in bits 2j
+//   and
+//             2j + 1. cols padded to a multiple of 16 with the value 0, as are rows beyond the matrix.
 #pragma once
 
 #include <cstddef>
@@ -31,15 +34,15 @@ constexpr uint32_t kPanelRows = 32;
 
 struct NestedScales;  // quant/codec.h
 
-enum class Format : uint8_t { f32, f16, bf16, int8, nf4, nf4_nested, fp4, fp4_nested };
-constexpr uint32_t kFormatCount = 8;
+enum class Format : uint8_t { f32, f16, bf16, int8, nf4, nf4_nested, fp4, fp4_nested, ternary };
+constexpr uint32_t kFormatCount = 9;
 constexpr uint32_t kDenseFormats = 3;  // the first ones: f32, f16, bf16
 
 constexpr bool is_dense(Format format) {
   return static_cast<uint32_t>(format) < kDenseFormats;
 }
 constexpr bool is_four_bit(Format format) {
-  return static_cast<uint32_t>(format) >= static_cast<uint32_t>(Format::nf4);
+  return static_cast<uint32_t>(format) >= static_cast<uint32_t>(Format::nf4) && format != Format::ternary;
 }
 constexpr bool is_nested(Format format) {
   return format == Format::nf4_nested || format == Format::fp4_nested;
@@ -48,6 +51,7 @@ constexpr const FourBitCode& four_bit_code(Format format) {
   return format == Format::nf4 || format == Format::nf4_nested ? kNf4 : kFp4;
 }
 
+constexpr uint64_t kTernaryCols = 16;  // of a row's dword
 constexpr uint64_t kInt8HeaderBytes = kPanelRows * 8;
 constexpr uint64_t kBlockCodeBytes = kPanelRows * kBlockCols / 2;
 constexpr uint64_t kBlockBytes = kPanelRows * 4 + kBlockCodeBytes;    // nf4, fp4
@@ -92,6 +96,9 @@ void pack_panel(Format format, Dtype source, std::span<const std::byte> rows, ui
 // Packs up to 32 rows of int8 codes [row_count][cols] and their scb.
 void pack_int8_panel(std::span<const int8_t> codes, std::span<const float> scb, uint64_t cols,
                      std::span<std::byte> panel);
+// Packs up to 32 rows of -1, 0, 1 [row_count][cols].
+void pack_ternary_panel(std::span<const int8_t> values, uint32_t row_count, uint64_t cols,
+                        std::span<std::byte> panel);
 // Packs up to 32 rows of 4-bit codes [row_count][cols], one a byte; the scales are set row by row afterwards.
 void pack_four_bit_panel(Format format, std::span<const uint8_t> codes, uint32_t row_count, uint64_t cols,
                          std::span<std::byte> panel);

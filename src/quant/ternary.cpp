@@ -5,14 +5,19 @@
 #include <cassert>
 #include <cmath>
 
+#include "quant/formats.h"
+#include "quant/quantized_panels.h"
+
 namespace rhapsode::quant {
 namespace {
 
 constexpr float kSmallest = 1e-5f;
 
-// rint follows the default rounding mode: half to even.
+// Half to even: adding 1.5 * 2^23 leaves no bits behind the point. low and high are integers of at most 7
+// bits, so clamping first gives the same.
 float rounded(float x, float low, float high) {
-  return std::clamp(std::nearbyint(x), low, high);
+  constexpr float kNoFraction = 12582912.0f;
+  return std::clamp(x, low, high) + kNoFraction - kNoFraction;
 }
 
 }  // namespace
@@ -44,6 +49,28 @@ void pack_ternary(std::span<const int8_t> values, uint64_t rows, uint64_t cols, 
         byte |= static_cast<unsigned>(values[(p + j * packed_rows) * cols + k] + 1) << (2 * j);
       out[p * cols + k] = static_cast<std::byte>(byte);
     }
+  }
+}
+
+void pack_ternary_panel(std::span<const int8_t> values, uint32_t row_count, uint64_t cols,
+                        std::span<std::byte> panel) {
+  assert(row_count <= kPanelRows && values.size() == row_count * cols);
+  assert(panel.size() == panel_bytes(Format::ternary, cols));
+  std::fill(panel.begin(), panel.end(), std::byte{0b01010101});
+  for (uint32_t row = 0; row < row_count; ++row) {
+    for (uint64_t k = 0; k < cols; ++k) {
+      const uint64_t column = k % kTernaryCols;
+      std::byte& byte = panel[(k / kTernaryCols * kPanelRows + row) * 4 + column % 4];
+      byte ^= static_cast<std::byte>(((values[row * cols + k] + 1) ^ 1) << (column / 4 * 2));
+    }
+  }
+}
+
+void unpack_ternary_row(const std::byte* panel, uint32_t row, uint64_t cols, float* out) {
+  for (uint64_t k = 0; k < cols; ++k) {
+    const uint64_t column = k % kTernaryCols;
+    const std::byte byte = panel[(k / kTernaryCols * kPanelRows + row) * 4 + column % 4];
+    out[k] = static_cast<float>((std::to_integer<int>(byte >> (column / 4 * 2)) & 3) - 1);
   }
 }
 

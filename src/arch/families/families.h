@@ -8,6 +8,7 @@ namespace rhapsode::arch {
 Spec llama_spec(const ConfigJson& config);
 ModelTensors llama_tensors(const Spec& spec, const HasTensor& has_tensor);
 
+Spec bitnet_spec(const ConfigJson& config);
 Spec mistral_spec(const ConfigJson& config);
 Spec qwen2_spec(const ConfigJson& config);
 Spec qwen3_spec(const ConfigJson& config);

@@ -164,6 +164,12 @@ inline I multiply_quads8(I w, I x) {
   const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
+inline I multiply_bytes(I w, I x) {  // unsigned w, signed x: pairs of products to each word
+  return _mm256_maddubs_epi16(w, x);
+}
+inline I add_words(I a, I b) {
+  return _mm256_add_epi16(a, b);
+}
 inline I shuffle_bytes(I table, I index) {
   return _mm256_shuffle_epi8(table, index);
 }

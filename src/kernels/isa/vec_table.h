@@ -8,6 +8,7 @@
 #include "kernels/isa/vec_quantize.h"
 #include "kernels/isa/vec_quantized_tiles.h"
 #include "kernels/isa/vec_rows.h"
+#include "kernels/isa/vec_ternary.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
@@ -16,22 +17,17 @@ namespace {
 constexpr Kernels table(std::string_view name) {
   return {
       .name = name,
-      .gemv = {gemv<Format::f32>, gemv<Format::f16>, gemv<Format::bf16>},
-      .expand = {expand<Format::f32>, expand<Format::f16>, expand<Format::bf16>, nullptr,
-                 expand_four_bit<Format::nf4>, expand_four_bit<Format::nf4_nested>,
-                 expand_four_bit<Format::fp4>, expand_four_bit<Format::fp4_nested>},
+    .gemv = {gemv<Format::f32>, gemv<Format::f16>, gemv<Format::bf16>},
+    .expand = {expand<Format::f32>, expand<Format::f16>, expand<Format::bf16>, nullptr, expand_four_bit<Format::nf4>, expand_four_bit<Format::nf4_nested>, expand_four_bit<Format::fp4>, expand_four_bit<Format::fp4_nested>, expand_ternary},
       .gemm_tile = gemm_tile,
-      .quantize_int8 = quantize_int8,
-      .quantize_fixed = quantize_fixed,
-      .gemv_quantized = {nullptr, nullptr, nullptr, gemv_int8, gemv_fixed<Format::nf4>,
-                         gemv_fixed<Format::nf4_nested>, gemv_fixed<Format::fp4>,
-                         gemv_fixed<Format::fp4_nested>},
-      .expand_codes = {nullptr, nullptr, nullptr, expand_int8_codes, expand_fixed_codes<Format::nf4>,
-                       expand_fixed_codes<Format::nf4_nested>, expand_fixed_codes<Format::fp4>,
-                       expand_fixed_codes<Format::fp4_nested>},
-      .tile_int16 = tile_int16,
-      .tile_fixed = tile_fixed,
-      .finish_int8 = finish_int8,
+    .quantize_int8 = quantize_int8,
+    .quantize_fixed = quantize_fixed,
+    .gemv_quantized = {nullptr, nullptr, nullptr, gemv_int8, gemv_fixed<Format::nf4>, gemv_fixed<Format::nf4_nested>, gemv_fixed<Format::fp4>, gemv_fixed<Format::fp4_nested>},
+    .expand_codes = {nullptr, nullptr, nullptr, expand_int8_codes, expand_fixed_codes<Format::nf4>, expand_fixed_codes<Format::nf4_nested>, expand_fixed_codes<Format::fp4>, expand_fixed_codes<Format::fp4_nested>},
+    .tile_int16 = tile_int16,
+    .tile_fixed = tile_fixed,
+    .finish_int8 = finish_int8,
+    .dot_ternary = dot_ternary,
       .gemm_tokens = kGemmTokens,
       .round_row = round_row,
       .add = add,
