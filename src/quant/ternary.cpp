@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <cstring>
 
 #include "quant/formats.h"
 #include "quant/quantized_panels.h"
@@ -58,10 +59,13 @@ void pack_ternary_panel(std::span<const int8_t> values, uint32_t row_count, uint
   assert(panel.size() == panel_bytes(Format::ternary, cols));
   std::fill(panel.begin(), panel.end(), std::byte{0b01010101});
   for (uint32_t row = 0; row < row_count; ++row) {
-    for (uint64_t k = 0; k < cols; ++k) {
-      const uint64_t column = k % kTernaryCols;
-      std::byte& byte = panel[(k / kTernaryCols * kPanelRows + row) * 4 + column % 4];
-      byte ^= static_cast<std::byte>(((values[row * cols + k] + 1) ^ 1) << (column / 4 * 2));
+    const int8_t* from = values.data() + row * cols;
+    for (uint64_t k = 0; k < cols; k += kTernaryCols) {
+      const uint64_t count = std::min(kTernaryCols, cols - k);
+      uint32_t dword = 0x55555555u;  // sixteen zeros; a field differs from its value + 1 by an xor with 1
+      for (uint64_t c = 0; c < count; ++c)
+        dword ^= static_cast<uint32_t>((from[k + c] + 1) ^ 1) << (c % 4 * 8 + c / 4 * 2);
+      std::memcpy(panel.data() + (k / kTernaryCols * kPanelRows + row) * 4, &dword, sizeof dword);
     }
   }
 }

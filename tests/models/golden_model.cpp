@@ -21,24 +21,24 @@ plan::StepLimits limits_for(uint64_t context_tokens, uint32_t chunk_tokens, uint
   return limits;
 }
 
-// The numerics of transformers.
-plan::Formats exact_formats(Dtype dtype) {
+// `exact`: the numerics of transformers.
+plan::Formats formats_for(Dtype dtype, bool exact) {
   plan::Formats formats = plan::Formats::dense(dtype);
-  formats.exact = true;
+  formats.exact = exact;
   return formats;
 }
 
 }  // namespace
 
 LoadedModel::LoadedModel(const std::string& directory, Dtype dtype, uint32_t threads, uint32_t chunk_tokens,
-                         std::string_view isa, uint64_t context_tokens)
+                         std::string_view isa, uint64_t context_tokens, bool exact)
     : architecture(arch::read_architecture(directory)),
       checkpoint(Checkpoint::open(directory)),
       tensors(arch::bind_tensors(architecture, checkpoint)),
       pool(threads),
       device("cpu", uint64_t{1} << 32, kernels::select_kernels(isa)),
       limits(limits_for(context_tokens, chunk_tokens, threads, device.kernels())),
-      weights(model::load_weights(architecture.spec, tensors, checkpoint, exact_formats(dtype),
+      weights(model::load_weights(architecture.spec, tensors, checkpoint, formats_for(dtype, exact),
                                   model::all_on(device, tensors.layers.size()), pool, nullptr)),
       cache(architecture.spec, dtype, 8 * plan::kv_blocks(context_tokens), device),
       decoder(architecture.spec, weights, device, pool, cache, limits) {}

@@ -15,7 +15,7 @@ namespace rhapsode {
 
 struct LoadedModel {
   LoadedModel(const std::string& directory, Dtype dtype, uint32_t threads, uint32_t chunk_tokens,
-              std::string_view isa = {}, uint64_t context_tokens = 512);
+              std::string_view isa = {}, uint64_t context_tokens = 512, bool exact = true);
 
   arch::Architecture architecture;
   Checkpoint checkpoint;
