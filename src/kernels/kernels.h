@@ -125,8 +125,8 @@ struct Kernels {
   void (*finish_int8)(const float* scb, float scale, float* c);
 
   // y[t][r] = the exact sum over k of value[r][k] * codes[t][k] for the 32 rows of a ternary panel, as float:
-  // below 2^24 for up to 2^17 columns. tokens <= kTernaryTokens, codes are padded with 0 to `cols`, a multiple
-  // of 16; each row of y holds 32 values.
+  // below 2^24 for up to 2^17 columns. tokens <= kTernaryTokens, codes are padded with 0 to `cols`, a
+  // multiple of 16; each row of y holds 32 values.
   void (*dot_ternary)(const void* panel, const int8_t* codes, uint64_t codes_stride, uint32_t tokens,
                       uint64_t cols, float* y, uint64_t y_stride);
   uint32_t gemm_tokens;  // rows of the register tile (6 for AVX2, 12 for AVX-512)

@@ -22,7 +22,6 @@ class Pass {
       : d_(decoder), kernels_(decoder.areas_.front().device->kernels()) {
     use(d_.layer_area_.front());
     for (const Span& span : spans) add_span(span);
-    factors_.resize(ids_.size());
     items_ = attention_items(*d_.spec_, spans_, at_.query_rows);
     chunks_ = (plan::kv_blocks(d_.limits_.context_tokens) + plan::kChunkBlocks - 1) / plan::kChunkBlocks;
   }
@@ -54,6 +53,7 @@ class Pass {
   float* up(uint64_t t) { return base_ + at_.up + t * at_.up_stride; }
   float* branch(uint64_t t) { return base_ + at_.branch + t * at_.hidden_stride; }
   float* branch2(uint64_t t) { return base_ + at_.branch2 + t * at_.hidden_stride; }
+  float* factors() { return base_ + at_.factors; }
   float* thread_area(uint32_t member) { return base_ + at_.threads + member * at_.thread_stride; }
   Dtype dtype() const { return d_.weights_->dtype; }
 
@@ -130,7 +130,7 @@ class Pass {
 
   // The row as the linear multiplies it. The parallel residual's one norm feeds two linears of one kind.
   void quantize(const Linear& linear, uint64_t t, float* row) {
-    if (d_.spec_->linear != LinearKind::dense) factors_[t] = quantize_row(dtype(), linear, row);
+    if (d_.spec_->linear != LinearKind::dense) factors()[t] = quantize_row(dtype(), linear, row);
   }
 
   void embed(Range mine) {
@@ -179,8 +179,8 @@ class Pass {
       quantize(layer.qkv, t, normed(t));
     }
     d_.pool_->barrier();
-    multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride, calls_, factors_.data()}, tokens(),
-             qkv(0), at_.qkv_stride);
+    multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride, calls_, factors()}, tokens(), qkv(0),
+             at_.qkv_stride);
     d_.pool_->barrier();
     for (uint64_t t = mine.begin; t < mine.end; ++t) prepare_token(layer, index, t);
     d_.pool_->barrier();
@@ -193,8 +193,8 @@ class Pass {
       }
       d_.pool_->barrier();
     }
-    multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride, calls_, factors_.data()}, tokens(),
-             branch(0), at_.hidden_stride);
+    multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride, calls_, factors()}, tokens(), branch(0),
+             at_.hidden_stride);
     d_.pool_->barrier();
     if (spec.residual != ResidualKind::parallel_shared) {
       for (uint64_t t = mine.begin; t < mine.end; ++t) before_ffn(layer, t);
@@ -273,8 +273,8 @@ class Pass {
   void feed_forward(const Worker& worker, const LayerWeights& layer, Range mine) {
     const arch::Spec& spec = *d_.spec_;
     const auto activation = static_cast<kernels::Activation>(spec.activation);
-    multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride, calls_, factors_.data()}, tokens(),
-             up(0), at_.up_stride);
+    multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride, calls_, factors()}, tokens(), up(0),
+             at_.up_stride);
     // The columns are this member's own in both parts, so no barrier is needed before the activation.
     const Range columns = part_columns(worker, layer.up.parts[0]);
     const uint64_t count =
@@ -296,7 +296,7 @@ class Pass {
       d_.pool_->barrier();
     }
     float* out = spec.residual == ResidualKind::sequential ? branch(0) : branch2(0);
-    multiply(worker, dtype(), layer.down, {up(0), at_.up_stride, calls_, factors_.data()}, tokens(), out,
+    multiply(worker, dtype(), layer.down, {up(0), at_.up_stride, calls_, factors()}, tokens(), out,
              at_.hidden_stride);
   }
 
@@ -346,7 +346,6 @@ class Pass {
   std::vector<uint32_t> ids_;
   std::vector<uint32_t> span_of_token_;
   std::vector<uint32_t> logits_tokens_;
-  std::vector<float> factors_;  // of tokens whose rows were quantized
   std::vector<AttentionItem> items_;
   uint64_t chunks_ = 0;
 };

@@ -122,6 +122,7 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   uint64_t rotary = 0;
   for (const arch::RopeTable& table : spec.rope_tables) rotary += table.rotary_dims;
   at.rope = take(tokens * rotary);
+  at.factors = take(tokens);
   const uint64_t widest = round_up(std::max({spec.hidden_size, spec.q_rows(), inner}), quant::kTernaryCols);
   at.packed = take(round_up(tokens, limits.gemm_tokens) * widest);
   at.partials = take(split_tokens * spec.num_attention_heads * chunks * (spec.head_dim + 2));

@@ -46,6 +46,7 @@ struct WorkspaceLayout {
   uint64_t hidden_stride, qkv_stride, attn_stride, up_stride, logits_stride;
   uint64_t x, normed, qkv, attn, up, branch, branch2;
   uint64_t rope;      // [table][token][rotary_dims], cos then sin
+  uint64_t factors;   // [token], of rows that were quantized to integers
   uint64_t packed;    // tokens packed for the matrix product
   uint64_t partials;  // attention states of chunks that threads share out
   uint64_t logits;
