@@ -15,7 +15,7 @@ namespace rhapsode::cli {
 namespace {
 
 int plan(const Globals& globals, const std::optional<std::string>& emit) {
-  runtime::Assembly assembly = open_model(globals, "plan", TextNeed::where_present);
+  runtime::Assembly assembly = open_model(globals, "plan", TextNeed::where_present, Fetch::headers);
   runtime::GenerateRequest typical;
   typical.params = runtime::resolve_params(assembly);
   const runtime::RequestSize size = runtime::request_size(typical);

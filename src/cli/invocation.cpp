@@ -59,6 +59,12 @@ void Command::argument(const std::string& name, std::string& to, const std::stri
   app_->add_option(name, to, what)->required();
 }
 
+void Command::optional_argument(const std::string& name, std::optional<std::string>& to,
+                                const std::string& what) {
+  app_->add_option_function<std::string>(
+      name, [&to](const std::string& value) { to = value; }, what);
+}
+
 void Command::flag(const std::string& name, bool& to, const std::string& what) {
   app_->add_flag(name, to, what);
 }
@@ -88,6 +94,10 @@ void describe(Invocation& invocation) {
   add_tokenize(invocation);
   add_template(invocation);
   add_import_gguf(invocation);
+  add_pull(invocation);
+  add_cache(invocation);
+  add_login(invocation);
+  add_doctor(invocation);
   add_version(invocation);
   add_completion(invocation);
   app.footer(

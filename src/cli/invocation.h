@@ -54,6 +54,7 @@ class Command {
   void option(const std::string& name, std::optional<std::string>& to, const std::string& metavar,
               const std::string& what);
   void argument(const std::string& name, std::string& to, const std::string& what);  // must be given
+  void optional_argument(const std::string& name, std::optional<std::string>& to, const std::string& what);
   void flag(const std::string& name, bool& to, const std::string& what);
   void action(std::function<int()> run);
 
@@ -73,12 +74,17 @@ void add_parity(Invocation& invocation);
 void add_tokenize(Invocation& invocation);
 void add_template(Invocation& invocation);
 void add_import_gguf(Invocation& invocation);
+void add_pull(Invocation& invocation);
+void add_cache(Invocation& invocation);
+void add_login(Invocation& invocation);
+void add_doctor(Invocation& invocation);
 void add_version(Invocation& invocation);
 void add_completion(Invocation& invocation);
 
 constexpr const char* kConfigGroup = "Understand a config";
 constexpr const char* kModelGroup = "Work with a model";
 constexpr const char* kTextGroup = "Text and files";
+constexpr const char* kHubGroup = "Models of the hub";
 constexpr const char* kProgramGroup = "The program itself";
 
 }  // namespace rhapsode::cli

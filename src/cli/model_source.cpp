@@ -3,15 +3,23 @@
 #include <fmt/format.h>
 
 #include "cli/environment.h"
+#include "cli/model_fetch.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 
 namespace rhapsode::cli {
 
-runtime::Assembly open_model(const Globals& globals, const std::string& command, TextNeed need) {
+runtime::Assembly open_model(const Globals& globals, const std::string& command, TextNeed need, Fetch fetch) {
+  std::unique_ptr<HeaderDirectory> headers;  // gone when everything is read
   runtime::Settings settings;
   settings.config = load_request(globals, command);
   settings.hub = hub_settings(globals);
+  settings.find_model = [&](const config::ModelEntry& entry) {
+    if (fetch == Fetch::everything || is_on_this_machine(entry, settings.hub))
+      return fetched_model(entry, settings.hub, globals);
+    headers = std::make_unique<HeaderDirectory>();
+    return headers->fill(entry, settings.hub, globals);
+  };
   settings.threads = threads_of(globals);
   settings.isa = globals.isa;
   settings.machine = machine_of(globals);

@@ -1,23 +1,15 @@
-// From a model id or a path to a local directory. Offline part: the standard Hugging Face cache. Reads no
-// environment: the command line fills HubSettings (hub_settings).
+// From a model id or a path to a local directory. Offline part: the standard Hugging Face cache. Opens no
+// socket; pull.h fetches what is not there.
 #pragma once
 
-#include <functional>
-#include <optional>
 #include <string>
-#include <vector>
+
+#include "hub/settings.h"
 
 namespace rhapsode::hub {
 
-struct HubSettings {
-  std::string cache_directory;  // HF_HUB_CACHE
-  bool offline = false;         // HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE or --offline
-};
-
-// HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HOME, HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE
-// with `~` and
-// `$VAR` expanded. `getenv_like` returns nullopt for an unset variable.
-HubSettings hub_settings(const std::function<std::optional<std::string>(const std::string&)>& getenv_like);
+// A directory, or a text that can only mean one ('/', './', '../' or '~' at its start): nothing to fetch.
+bool is_local(const std::string& model_id);
 
 // The directory that holds config.json: `model_id` itself where it is a directory, else the snapshot of
 // `revision` (a branch, tag or commit; default "main") in the cache. An id that is in no place searched:

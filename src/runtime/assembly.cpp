@@ -26,11 +26,18 @@ TextFiles load_text(const std::string& directory, const config::ModelEntry* entr
   return files;
 }
 
+void require_supported(const std::string& directory) {
+  arch::read_architecture(directory);
+}
+
 Assembly assemble(const Settings& settings) {
   config::Config config = config::load(settings.config);
   const config::ModelEntry& entry = config.active();
-  const std::string directory = hub::resolve_model(
-      entry.model_id.value, entry.revision ? entry.revision->value : std::string("main"), settings.hub);
+  const std::string directory =
+      settings.find_model
+          ? settings.find_model(entry)
+          : hub::resolve_model(entry.model_id.value,
+                               entry.revision ? entry.revision->value : std::string("main"), settings.hub);
   arch::Architecture architecture = arch::read_architecture(directory);
   Checkpoint checkpoint = Checkpoint::open(directory);
   arch::ModelTensors tensors = arch::bind_tensors(architecture, checkpoint);

@@ -1,6 +1,7 @@
 // Everything known of a model before its weights are read: config, files, architecture, tokenizer, machine.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,8 @@ namespace rhapsode::runtime {
 struct Settings {
   config::LoadRequest config;
   hub::HubSettings hub;
+  // Where the entry's files are; empty: a directory or the cache, hub::resolve_model.
+  std::function<std::string(const config::ModelEntry&)> find_model;
   uint32_t threads = 0;                    // 0 = all usable cores
   std::string isa;                         // empty = the best
   std::optional<config::Machine> machine;  // virtual devices, over the entry's `devices`
@@ -45,6 +48,9 @@ struct Assembly {
 };
 
 Assembly assemble(const Settings& settings);
+
+// Throws what assemble would for a config.json that we cannot run.
+void require_supported(const std::string& directory);
 
 // The tokenizer (and template) of a directory alone, for `tokenize` and `template`.
 struct TextFiles {

@@ -1,6 +1,7 @@
 // The kernel sets of this build as the command line may show them; kernels/ itself stays behind the wall.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,5 +14,9 @@ struct KernelSetInfo {
 };
 
 std::vector<KernelSetInfo> kernel_sets();  // best first
+
+// Bytes that `threads` threads read from memory together, in GB/s: the ceiling of token generation. Measured
+// within a second; takes 128 MiB a thread meanwhile.
+double measured_read_gb_s(const std::string& isa, uint32_t threads);
 
 }  // namespace rhapsode::runtime

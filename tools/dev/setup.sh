@@ -4,7 +4,8 @@
 source tools/dev/say.sh
 
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config ccache ca-certificates git python3
-  libyaml-dev nlohmann-json3-dev libcli11-dev libfmt-dev libgtest-dev libedit-dev)
+  libyaml-dev nlohmann-json3-dev libcli11-dev libfmt-dev libgtest-dev libedit-dev
+  libcurl4-openssl-dev libssl-dev)
 CHECK_PACKAGES=(python3 git clang-format-14)
 CLANG_PACKAGES=(clang-14 libclang-rt-14-dev llvm-14)
 MINIMUM_CARGO=1.85 # the oldest that can choose crates by its own age
