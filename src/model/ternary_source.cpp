@@ -6,28 +6,13 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "model/element.h"
 #include "quant/ternary.h"
 
 namespace rhapsode::model {
 namespace {
 
 constexpr uint64_t kPieceElements = 1 << 18;
-
-float element(Dtype dtype, const std::byte* at) {
-  if (dtype == Dtype::f64) {
-    double x = 0;
-    std::memcpy(&x, at, sizeof x);
-    return static_cast<float>(x);
-  }
-  if (dtype == Dtype::f32) {
-    float x = 0;
-    std::memcpy(&x, at, sizeof x);
-    return x;
-  }
-  uint16_t bits = 0;
-  std::memcpy(&bits, at, sizeof bits);
-  return dtype == Dtype::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
-}
 
 // The sum of the magnitudes of a tensor as the model's dtype has them.
 float read_factor(const Checkpoint& checkpoint, const TensorInfo& tensor, Dtype dtype) {
@@ -39,7 +24,8 @@ float read_factor(const Checkpoint& checkpoint, const TensorInfo& tensor, Dtype 
     piece.resize(elements * width);
     checkpoint.read(tensor, done * width, piece);
     for (uint64_t i = 0; i < elements; ++i)
-      sum += static_cast<double>(std::fabs(round_to(dtype, element(tensor.dtype, piece.data() + i * width))));
+      sum += static_cast<double>(
+          std::fabs(round_to(dtype, element_to_float(tensor.dtype, piece.data() + i * width))));
   }
   return quant::ternary_factor(sum, count);
 }
@@ -78,7 +64,7 @@ float TernarySource::scale(const arch::LinearPart& part) const {
   const TensorInfo& tensor = *checkpoint_.find(part.weight_scale);
   std::byte raw[8];
   checkpoint_.read(tensor, 0, {raw, dtype_bytes(tensor.dtype)});
-  const float value = round_to(dtype_, element(tensor.dtype, raw));
+  const float value = round_to(dtype_, element_to_float(tensor.dtype, raw));
   require_finite(value, checkpoint_, tensor);
   return value;
 }
@@ -104,8 +90,8 @@ void TernarySource::read_row(const arch::LinearPart& part, const arch::RowRun& r
   const float factor = factors_.at(run.tensor);
   const uint64_t width = dtype_bytes(tensor.dtype);
   for (uint64_t k = 0; k < cols; ++k)
-    out[k] =
-        quant::ternary_value(round_to(dtype_, element(tensor.dtype, staging.data() + k * width)), factor);
+    out[k] = quant::ternary_value(
+        round_to(dtype_, element_to_float(tensor.dtype, staging.data() + k * width)), factor);
 }
 
 void TernarySource::read_rows(const arch::LinearPart& part, uint64_t cols, uint64_t first, uint64_t count,

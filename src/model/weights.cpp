@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "model/element.h"
 #include "model/quantize_on_load.h"
 #include "model/ternary_source.h"
 #include "plan/footprint.h"
@@ -33,22 +34,6 @@ void read_rows(const Checkpoint& checkpoint, const std::vector<RowRun>& runs, ui
     }
     run_start += run.row_count;
   }
-}
-
-float element_to_float(Dtype dtype, const std::byte* at) {
-  if (dtype == Dtype::f64) {
-    double x = 0;
-    std::memcpy(&x, at, sizeof x);
-    return static_cast<float>(x);
-  }
-  if (dtype == Dtype::f32) {
-    float x = 0;
-    std::memcpy(&x, at, sizeof x);
-    return x;
-  }
-  uint16_t bits = 0;
-  std::memcpy(&bits, at, sizeof bits);
-  return dtype == Dtype::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
 // Carves the arena and remembers what has to be read into it.
