@@ -58,7 +58,16 @@ class Pass {
   Dtype dtype() const { return d_.weights_->dtype; }
 
   Worker worker(uint32_t member) {
-    return {&kernels_, d_.pool_, member, d_.pool_->threads(), thread_area(member), base_ + at_.packed};
+    float* own = thread_area(member);
+    return {&kernels_,
+            d_.pool_,
+            member,
+            d_.pool_->threads(),
+            own,
+            own + at_.sums,
+            own + at_.rows,
+            reinterpret_cast<uint32_t*>(own + at_.marks),
+            base_ + at_.packed};
   }
 
   void use(size_t area) {
@@ -248,7 +257,7 @@ class Pass {
     const AttentionLayer layer{d_.spec_, &kernels_,      d_.cache_, index,           dtype(),
                                qkv(0),   at_.qkv_stride, attn(0),   at_.attn_stride, base_ + at_.partials,
                                chunks_};
-    float* scratch = worker.expand + at_.expand_floats;
+    float* scratch = worker.expand + at_.attention;
     for (size_t i = worker.member; i < items_.size(); i += worker.members)
       attend_item(layer, spans_, items_[i], at_.query_rows, scratch);
     bool split = false;

@@ -128,13 +128,17 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   at.partials = take(split_tokens * spec.num_attention_heads * chunks * (spec.head_dim + 2));
   at.logits = take(limits.logits_rows * at.logits_stride);
   at.threads = next;
-  // Of each thread: a block of expanded columns; q, o, o of a chunk, scores, m, l, m and l of a chunk;
-  // visible ranges.
+  // Of each thread: a block of expanded columns; sums of a panel; codes of a tile of tokens; outlier bits;
+  // then for attention q, o, o of a chunk, scores, m, l, m and l of a chunk, and visible ranges.
   const uint64_t rows = at.query_rows;
-  at.expand_floats = round_up(std::max(kColumnBlock * quant::kPanelRows, widest), 16);
-  at.thread_stride = at.expand_floats + round_up(rows * spec.head_dim, 16) * 3 +
-                     round_up(rows * kernels::kBlockTokens, 16) + round_up(rows, 16) * 6;
-  at.total_floats = next + limits.threads * at.thread_stride;
+  next = round_up(std::max(kColumnBlock * quant::kPanelRows, widest), 16);
+  at.sums = take(std::min<uint64_t>(kTokenBlock, tokens) * quant::kPanelRows);
+  at.rows = take(limits.gemm_tokens * widest / 2);
+  at.marks = take((widest + 31) / 32);
+  at.attention = take(round_up(rows * spec.head_dim, 16) * 3 + round_up(rows * kernels::kBlockTokens, 16) +
+                      round_up(rows, 16) * 6);
+  at.thread_stride = next;
+  at.total_floats = at.threads + limits.threads * at.thread_stride;
   return at;
 }
 

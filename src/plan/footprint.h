@@ -19,6 +19,7 @@ struct StepLimits {
 };
 
 constexpr uint64_t kColumnBlock = 256;  // columns of a panel expanded at a time
+constexpr uint32_t kTokenBlock = 516;   // tokens that a pass over the panels takes; a multiple of any tile
 constexpr uint64_t kChunkBlocks = 8;    // KV blocks in one chunk of the attention sum
 constexpr uint32_t kQueryRows = 64;     // query rows of one attention item, at least one token's group
 constexpr uint32_t kSplitTokens = 4;    // up to this many tokens of a sequence split the context over threads
@@ -52,8 +53,9 @@ struct WorkspaceLayout {
   uint64_t logits;
   uint64_t threads;  // first of the per-thread areas
   uint64_t thread_stride;
-  uint64_t expand_floats;  // of a thread's area: expanded columns, or one token's codes and scales
-  uint32_t query_rows;     // rows of one attention item
+  // Of a thread's area, which begins with expanded columns, or one token's codes and scales.
+  uint64_t sums, rows, marks, attention;
+  uint32_t query_rows;  // rows of one attention item
   uint64_t total_floats;
 };
 WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limits);

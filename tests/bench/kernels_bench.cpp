@@ -101,16 +101,25 @@ model::Linear linear_at(Format format, uint64_t rows, uint64_t cols, std::byte* 
 
 // Workspace of model::multiply.
 struct Workspace {
-  std::vector<std::vector<float>> expand;
+  struct Own {
+    std::vector<float> expand, sums, rows;
+    std::vector<uint32_t> marks;
+  };
+  std::vector<Own> own;
   std::vector<float> packed;
 
   Workspace(const Bench& bench, uint64_t tokens, uint64_t cols)
-      : expand(bench.pool.threads(),
-               std::vector<float>(std::max(plan::kColumnBlock * quant::kPanelRows, cols))),
+      : own(bench.pool.threads(),
+            {std::vector<float>(std::max(plan::kColumnBlock * quant::kPanelRows, cols)),
+             std::vector<float>(std::min<uint64_t>(plan::kTokenBlock, tokens) * quant::kPanelRows),
+             std::vector<float>(bench.kernels.gemm_tokens * cols / 2), std::vector<uint32_t>(cols / 32 + 1)}),
         packed((tokens + bench.kernels.gemm_tokens) * cols) {}
 
   model::Worker worker(const Bench& bench, uint32_t member) {
-    return {&bench.kernels, &bench.pool, member, bench.pool.threads(), expand[member].data(), packed.data()};
+    Own& mine = own[member];
+    return {&bench.kernels,       &bench.pool,        member,
+            bench.pool.threads(), mine.expand.data(), mine.sums.data(),
+            mine.rows.data(),     mine.marks.data(),  packed.data()};
   }
 };
 
