@@ -67,8 +67,7 @@ void finish_row(const Product& product, Range panels) {
   round_sums(product, row, count);
 }
 
-void finish_block(const Product& product, uint64_t panel, TokenBlock block) {
-  float* sums = product.worker->sums;
+void finish_block(const Product& product, uint64_t panel, TokenBlock block, float* sums) {
   const float* bias = product.linear->bias;
   const bool ternary = product.part->format.format == quant::Format::ternary;
   for (uint32_t t = 0; t < block.tokens && (ternary || bias != nullptr); ++t) {

@@ -18,7 +18,7 @@ struct Worker {
   uint32_t members;
   // This member's own areas, as plan::WorkspaceLayout sizes them.
   float* expand;    // a block of expanded columns, or one token's codes and scales
-  float* sums;      // [plan::kTokenBlock][32], of one panel
+  float* sums;      // [plan::kPanelGroup][plan::kTokenBlock][32]
   float* rows;      // codes of a tile of tokens on their way into `packed`
   uint32_t* marks;  // a bit a column
   float* packed;    // shared: tokens packed for the tile kernels

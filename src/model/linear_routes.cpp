@@ -193,83 +193,104 @@ void run_vector(const Product& product, Route route, Range panels, bool ready) {
   });
 }
 
-// Many tokens: a block of a panel's columns is expanded once and used for all of them.
-void run_dense_panel(const Product& product, uint64_t panel, TokenBlock block) {
+// The columns [k, k + count) of one panel times a block of tokens.
+struct Step {
+  uint64_t panel;
+  uint64_t k;
+  uint64_t count;
+  TokenBlock block;
+  float* sums;  // [tokens][32], continued where k > 0
+};
+
+// A block of a panel's columns is expanded once and used for all tokens.
+void add_dense(const Product& product, const Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const plan::WeightFormat& format = product.part->format;
   const uint32_t tile = tile_of(product);
-  const uint64_t cols = product.part->padded_cols;
   float* expanded = product.worker->expand;
-  for (uint64_t k = 0; k < cols; k += kDenseColumns) {
-    const uint64_t count = std::min(kDenseColumns, cols - k);
-    kernels.expand[format_index(product)](product.part->panel(panel), cols, k, count, expanded);
-    if (quant::is_four_bit(format.format)) kernels.round_row(format.compute, expanded, count * kPanelRows);
-    for (uint32_t t = 0; t < block.tokens; t += tile)
-      kernels.gemm_tile(expanded, packed_floats(product, (block.first + t) / tile, k),
-                        std::min(tile, block.tokens - t), count, product.worker->sums + t * kPanelRows,
-                        kPanelRows, k == 0);
-  }
+  kernels.expand[format_index(product)](product.part->panel(step.panel), product.part->padded_cols, step.k,
+                                        step.count, expanded);
+  if (quant::is_four_bit(format.format)) kernels.round_row(format.compute, expanded, step.count * kPanelRows);
+  for (uint32_t t = 0; t < step.block.tokens; t += tile)
+    kernels.gemm_tile(expanded, packed_floats(product, (step.block.first + t) / tile, step.k),
+                      std::min(tile, step.block.tokens - t), step.count, step.sums + uint64_t{t} * kPanelRows,
+                      kPanelRows, step.k == 0);
 }
 
-void run_int8_panel(const Product& product, uint64_t panel, TokenBlock block) {
+void add_int8(const Product& product, const Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
-  const uint64_t cols = product.part->padded_cols;
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
-  float* sums = product.worker->sums;
-  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock) {
-    const uint64_t count = std::min(plan::kColumnBlock, cols - k);
-    kernels.expand_codes[format_index(product)](product.part->panel(panel), cols, k, count, expanded,
-                                                nullptr);
-    for (uint32_t t = 0; t < block.tokens; t += tile)
-      kernels.tile_int16(expanded, packed_codes(product, (block.first + t) / tile, k),
-                         std::min(tile, block.tokens - t), count / 2, sums + t * kPanelRows, kPanelRows,
-                         k == 0);
-  }
-  const auto* scb = reinterpret_cast<const float*>(product.part->panel(panel));
-  const float* scales = group_scales(product, 0) + block.first;
-  for (uint32_t t = 0; t < block.tokens; ++t) kernels.finish_int8(scb, scales[t], sums + t * kPanelRows);
+  kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
+                                              step.k, step.count, expanded, nullptr);
+  for (uint32_t t = 0; t < step.block.tokens; t += tile)
+    kernels.tile_int16(expanded, packed_codes(product, (step.block.first + t) / tile, step.k),
+                       std::min(tile, step.block.tokens - t), step.count / 2,
+                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  if (step.k + step.count < product.part->padded_cols) return;
+  const auto* scb = reinterpret_cast<const float*>(product.part->panel(step.panel));
+  const float* scales = group_scales(product, 0) + step.block.first;
+  for (uint32_t t = 0; t < step.block.tokens; ++t)
+    kernels.finish_int8(scb, scales[t], step.sums + uint64_t{t} * kPanelRows);
 }
 
-void run_fixed_panel(const Product& product, uint64_t panel, TokenBlock block) {
+void add_fixed(const Product& product, const Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
-  const uint64_t cols = product.part->padded_cols;
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
   float* absmax = product.worker->expand + plan::kColumnBlock * kPanelRows / 2;
-  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock) {
-    const uint64_t count = std::min(plan::kColumnBlock, cols - k);
-    kernels.expand_codes[format_index(product)](product.part->panel(panel), cols, k, count, expanded, absmax);
-    for (uint32_t t = 0; t < block.tokens; t += tile) {
-      const uint64_t group = (block.first + t) / tile;
-      kernels.tile_fixed({expanded, absmax, packed_codes(product, group, k),
-                          group_scales(product, group) + k / kBlockCols * tile,
-                          std::min(tile, block.tokens - t), count / kBlockCols},
-                         product.worker->sums + t * kPanelRows, kPanelRows, k == 0);
-    }
+  kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
+                                              step.k, step.count, expanded, absmax);
+  for (uint32_t t = 0; t < step.block.tokens; t += tile) {
+    const uint64_t group = (step.block.first + t) / tile;
+    kernels.tile_fixed({expanded, absmax, packed_codes(product, group, step.k),
+                        group_scales(product, group) + step.k / kBlockCols * tile,
+                        std::min(tile, step.block.tokens - t), step.count / kBlockCols},
+                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   }
 }
 
-// All tokens by one panel, which stays in the first cache.
-void run_ternary_panel(const Product& product, uint64_t panel, TokenBlock block) {
+// All columns at once: the codes of four tokens and a panel are small enough for the first cache.
+void add_ternary(const Product& product, const Step& step) {
   const uint64_t cols = product.part->padded_cols;
-  for (uint32_t t = 0; t < block.tokens; t += kernels::kTernaryTokens)
-    product.worker->kernels->dot_ternary(product.part->panel(panel), ternary_codes(product, block.first + t),
-                                         cols, std::min(kernels::kTernaryTokens, block.tokens - t), cols,
-                                         product.worker->sums + t * kPanelRows, kPanelRows);
+  for (uint32_t t = 0; t < step.block.tokens; t += kernels::kTernaryTokens)
+    product.worker->kernels->dot_ternary(product.part->panel(step.panel),
+                                         ternary_codes(product, step.block.first + t), cols,
+                                         std::min(kernels::kTernaryTokens, step.block.tokens - t), cols,
+                                         step.sums + uint64_t{t} * kPanelRows, kPanelRows);
 }
 
-void run_panel(const Product& product, Route route, uint64_t panel, TokenBlock block) {
+void add(const Product& product, Route route, const Step& step) {
   switch (route) {
     case Route::dense:
-      return run_dense_panel(product, panel, block);
+      return add_dense(product, step);
     case Route::fixed:
-      return run_fixed_panel(product, panel, block);
+      return add_fixed(product, step);
     case Route::ternary:
-      return run_ternary_panel(product, panel, block);
+      return add_ternary(product, step);
     case Route::int8:
-      return run_int8_panel(product, panel, block);
+      return add_int8(product, step);
   }
+}
+
+// Columns that one step takes.
+uint64_t step_columns(const Product& product, Route route) {
+  if (route == Route::ternary) return product.part->padded_cols;
+  return route == Route::dense ? kDenseColumns : plan::kColumnBlock;
+}
+
+// A few panels together: the tokens' columns of a step stay in the second cache from panel to panel, beside
+// the sums.
+void run_panels(const Product& product, Route route, Range panels, TokenBlock block) {
+  const uint64_t cols = product.part->padded_cols, columns = step_columns(product, route);
+  const auto sums = [&](uint64_t panel) {
+    return product.worker->sums + (panel - panels.begin) * block.tokens * kPanelRows;
+  };
+  for (uint64_t k = 0; k < cols; k += columns)
+    for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
+      add(product, route, {panel, k, std::min(columns, cols - k), block, sums(panel)});
+  for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
+    finish_block(product, panel, block, sums(panel));
 }
 
 }  // namespace
@@ -303,13 +324,10 @@ void run(const Product& product, Route route, Range panels, bool ready) {
     run_vector(product, route, panels, ready);
     return finish_row(product, panels);
   }
-  const auto most = static_cast<uint32_t>(plan::kTokenBlock / tile_of(product) * tile_of(product));
-  for (uint32_t first = 0; first < product.tokens; first += most) {
-    const TokenBlock block{first, std::min(most, product.tokens - first)};
-    for (uint64_t panel = panels.begin; panel < panels.end; ++panel) {
-      run_panel(product, route, panel, block);
-      finish_block(product, panel, block);
-    }
+  for (uint32_t first = 0; first < product.tokens; first += plan::kTokenBlock) {
+    const TokenBlock block{first, std::min(plan::kTokenBlock, product.tokens - first)};
+    for (uint64_t panel = panels.begin; panel < panels.end; panel += plan::kPanelGroup)
+      run_panels(product, route, {panel, std::min<uint64_t>(panel + plan::kPanelGroup, panels.end)}, block);
   }
 }
 

@@ -44,9 +44,10 @@ void pack(const Product& product, Route route);
 // The panels' finished products. `ready`: a single token's codes are in worker.expand from the part before.
 void run(const Product& product, Route route, Range panels, bool ready);
 
-// Sums become the product: bias, scales and roundings. Of one token, in y; of many, from worker.sums to y.
+// Sums become the product: bias, scales and roundings. Of one token, in y; of many, from sums [tokens][32] to
+// y.
 void finish_row(const Product& product, Range panels);
-void finish_block(const Product& product, uint64_t panel, TokenBlock block);
+void finish_block(const Product& product, uint64_t panel, TokenBlock block, float* sums);
 
 // The outlier columns of int8, as bits in words of 32 columns.
 inline uint64_t mark_words(const Product& product) {

@@ -132,7 +132,7 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   // then for attention q, o, o of a chunk, scores, m, l, m and l of a chunk, and visible ranges.
   const uint64_t rows = at.query_rows;
   next = round_up(std::max(kColumnBlock * quant::kPanelRows, widest), 16);
-  at.sums = take(std::min<uint64_t>(kTokenBlock, tokens) * quant::kPanelRows);
+  at.sums = take(std::min<uint64_t>(kTokenBlock, tokens) * kPanelGroup * quant::kPanelRows);
   at.rows = take(limits.gemm_tokens * widest / 2);
   at.marks = take((widest + 31) / 32);
   at.attention = take(round_up(rows * spec.head_dim, 16) * 3 + round_up(rows * kernels::kBlockTokens, 16) +

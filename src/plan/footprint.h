@@ -19,7 +19,8 @@ struct StepLimits {
 };
 
 constexpr uint64_t kColumnBlock = 256;  // columns of a panel expanded at a time
-constexpr uint32_t kTokenBlock = 516;   // tokens that a pass over the panels takes; a multiple of any tile
+constexpr uint32_t kTokenBlock = 264;   // tokens that a pass over the panels takes; a multiple of any tile
+constexpr uint32_t kPanelGroup = 4;     // panels whose sums are formed side by side
 constexpr uint64_t kChunkBlocks = 8;    // KV blocks in one chunk of the attention sum
 constexpr uint32_t kQueryRows = 64;     // query rows of one attention item, at least one token's group
 constexpr uint32_t kSplitTokens = 4;    // up to this many tokens of a sequence split the context over threads
