@@ -49,12 +49,16 @@ Buffer::~Buffer() {
 Device::Device(std::string name, uint64_t limit_bytes, const kernels::Kernels& kernels)
     : name_(std::move(name)), limit_bytes_(limit_bytes), kernels_(&kernels) {}
 
-Buffer Device::allocate(uint64_t bytes, const std::string& purpose) {
+void Device::require_room(uint64_t bytes, const std::string& purpose) const {
   const uint64_t free_bytes = limit_bytes_ - std::min(limit_bytes_, used_bytes_);
   if (bytes > free_bytes)
     throw Error(ErrorKind::does_not_fit, "device-full",
                 fmt::format("{} does not fit on device {}", purpose, name_))
         .saw(fmt::format("{} bytes wanted, {} of {} free", bytes, free_bytes, limit_bytes_));
+}
+
+Buffer Device::allocate(uint64_t bytes, const std::string& purpose) {
+  require_room(bytes, purpose);
   uint64_t mapped = mapping_bytes(bytes);
   void* base =
       ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -70,6 +74,25 @@ Buffer Device::allocate(uint64_t bytes, const std::string& purpose) {
     mapped = wanted;
     ::madvise(buffer.data_, mapped, MADV_HUGEPAGE);
   }
+  buffer.size_bytes_ = bytes;
+  buffer.mapped_bytes_ = mapped;
+  buffer.device_ = this;
+  used_bytes_ += bytes;
+  peak_bytes_ = std::max(peak_bytes_, used_bytes_);
+  return buffer;
+}
+
+Buffer Device::map_file(int fd, uint64_t offset_bytes, uint64_t bytes, const std::string& purpose) {
+  require_room(bytes, purpose);
+  const uint64_t mapped = round_up(std::max<uint64_t>(bytes, 1), kPage);
+  void* base = ::mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd,
+                      static_cast<off_t>(offset_bytes));
+  if (base == MAP_FAILED)
+    throw Error(ErrorKind::does_not_fit, "out-of-memory",
+                fmt::format("the system cannot map a file for {}", purpose))
+        .saw(fmt::format("{} bytes wanted", bytes));
+  Buffer buffer;
+  buffer.data_ = static_cast<std::byte*>(base);
   buffer.size_bytes_ = bytes;
   buffer.mapped_bytes_ = mapped;
   buffer.device_ = this;

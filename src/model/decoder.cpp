@@ -91,8 +91,8 @@ class Pass {
     spans_.push_back({span.sequence, first, tokens(), static_cast<uint32_t>(span.ids.size())});
     // Tokens that are verified together would have been computed one by one: each is a call of its own.
     const auto count = static_cast<uint32_t>(span.ids.size());
-    for (uint32_t i = 0; span.logits_rows > 1 && i < count; ++i) calls_.push_back({tokens() + i, 1});
-    if (span.logits_rows <= 1) calls_.push_back({tokens(), count});
+    for (uint32_t i = 0; span.verifies && i < count; ++i) calls_.push_back({tokens() + i, 1});
+    if (!span.verifies) calls_.push_back({tokens(), count});
     const uint64_t length = std::max(first + span.ids.size(), span.rope_length);
     rope_lengths_.push_back(grown_length(*span.sequence, length));
     for (size_t i = 0; i < span.ids.size(); ++i) {

@@ -24,6 +24,7 @@ struct Span {
   std::span<const uint32_t> ids;  // below vocab_size
   uint32_t logits_rows = 0;       // logits wanted of the last so many tokens
   uint64_t rope_length = 0;  // length that length-dependent rotary scaling sees; 0 = up to the span's end
+  bool verifies = false;     // a guess: its tokens are to come out as if they were computed one by one
 };
 
 struct ExecDevices {

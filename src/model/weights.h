@@ -94,11 +94,21 @@ struct Weights {
 // Called now and then on the caller's thread.
 using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
+struct LoadOptions {
+  LoadProgress progress;
+  // Directory of packed caches; empty: none. What is quantized while loading is written there, and mapped the
+  // next time.
+  std::string packed_cache;
+  // low_cpu_mem_usage: false. Each shard is read whole, front to back, before its tensors are loaded: more
+  // memory, one sequential stream.
+  bool whole_shards = false;
+};
+
 // formats.dtype (f32, f16, bf16) is the type in which the model computes; tensors stored in another are
 // rounded once, then quantized where the formats say so. Throws Error(unsupported) for a weight that is not
 // finite and would have to be quantized.
 Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
                      const plan::Formats& formats, const WeightPlaces& places, ThreadPool& pool,
-                     const LoadProgress& progress);
+                     const LoadOptions& options);
 
 }  // namespace rhapsode::model

@@ -17,19 +17,24 @@ uint64_t linear_rows(const arch::LinearSource& source) {
   return rows;
 }
 
+uint64_t part_bytes(const WeightFormat& format, uint64_t rows, uint64_t cols) {
+  return quant::packed_bytes(format.format, rows, cols) + (format.own_map ? quant::kNestedMapBytes : 0);
+}
+
 uint64_t linear_bytes(const Formats& formats, const arch::LinearSource& source) {
   uint64_t bytes = 0;
   for (const arch::LinearPart& part : source.parts)
-    bytes += round_up(quant::packed_bytes(formats.of(part, source.cols).format, part.rows, source.cols),
-                      kAlignBytes);
+    bytes += round_up(part_bytes(formats.of(part, source.cols), part.rows, source.cols), kAlignBytes);
   return bytes;
 }
 
 uint64_t linear_metadata_bytes(const Formats& formats, const arch::LinearSource& source) {
   uint64_t bytes = 0;
-  for (const arch::LinearPart& part : source.parts)
-    bytes += quant::panel_count(part.rows) *
-             quant::panel_metadata_bytes(formats.of(part, source.cols).format, source.cols);
+  for (const arch::LinearPart& part : source.parts) {
+    const WeightFormat format = formats.of(part, source.cols);
+    bytes += quant::panel_count(part.rows) * quant::panel_metadata_bytes(format.format, source.cols) +
+             (format.own_map ? quant::kNestedMapBytes : 0);
+  }
   return bytes;
 }
 

@@ -26,6 +26,8 @@ constexpr uint64_t kAlignBytes = 64;
 
 // Rows of a part are padded to whole panels, so each part starts at a panel of its own.
 uint64_t padded_rows(uint64_t rows);
+// Of one part: its panels and what stands behind them.
+uint64_t part_bytes(const WeightFormat& format, uint64_t rows, uint64_t cols);
 uint64_t linear_rows(const arch::LinearSource& source);  // sum of the padded parts
 uint64_t linear_bytes(const Formats& formats, const arch::LinearSource& source);
 uint64_t linear_metadata_bytes(const Formats& formats, const arch::LinearSource& source);  // of these, scales

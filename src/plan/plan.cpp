@@ -125,9 +125,15 @@ class Layout {
     TreeOptions options;
     options.dtype = plan_.dtype;
     const auto quantization = entry.quantization ? entry.quantization->value : config::Quantization::none;
-    if (quantization != config::Quantization::none)
+    const arch::StoredQuantization& stored = request_.architecture->spec.stored;
+    const bool grouped = stored.kind == arch::StoredKind::gptq || stored.kind == arch::StoredKind::awq;
+    if (stored.kind != arch::StoredKind::none && !grouped)
+      options.bits = stored.kind == arch::StoredKind::int8 ? CountedBits::eight : CountedBits::four;
+    else if (quantization != config::Quantization::none)
       options.bits = quantization == config::Quantization::int8 ? CountedBits::eight : CountedBits::four;
-    if (entry.quantization_config.llm_int8_skip_modules)
+    if (stored.kind != arch::StoredKind::none)
+      options.skip_modules = stored.skip;
+    else if (entry.quantization_config.llm_int8_skip_modules)
       options.skip_modules = entry.quantization_config.llm_int8_skip_modules->value;
     const ModuleTree tree = module_tree(request_.architecture->spec, *request_.tensors, options);
     const BudgetRequest budgets{strategy_, limits_.budgets, limits_.user_given,
@@ -210,10 +216,13 @@ void map_modules(Plan& plan) {
 void note_dequantized(const PlanRequest& request, Plan& plan) {
   uint64_t count = 0;
   std::string first;
+  Dtype compute = plan.formats.compute;
   const auto look = [&](const arch::LinearSource& source) {
     for (const arch::LinearPart& part : source.parts) {
-      if (plan.formats.of(part, source.cols).dequantized == nullptr) continue;
+      const WeightFormat format = plan.formats.of(part, source.cols);
+      if (format.dequantized == nullptr) continue;
       if (count++ == 0) first = fmt::format("{} ({} columns)", part.module, source.cols);
+      compute = format.compute;
     }
   };
   for (const arch::LayerTensors& layer : request.tensors->layers)
@@ -221,8 +230,8 @@ void note_dequantized(const PlanRequest& request, Plan& plan) {
   if (count > 0)
     plan.downgrades.push_back(
         {fmt::format("{} matrices, first {}", count, first), "4-bit codes",
-         fmt::format("{} values", torch_name(plan.formats.compute)),
-         "their columns are not a multiple of 64, so blocks cross rows; they hold the dequantized values"});
+         fmt::format("{} values", torch_name(compute)),
+         "their blocks are no runs of 64 columns of one row; they hold the dequantized values"});
 }
 
 // Disk is shown where something lies on it or it is listed.
@@ -237,7 +246,8 @@ void drop_unused_disk(const MemoryLimits& limits, Plan& plan) {
 Plan plan_as_asked(const PlanRequest& request) {
   Plan plan;
   choose_dtype(request, plan);
-  plan.formats = Formats::choose(*request.entry, plan.dtype, *request.tensors);
+  plan.formats =
+      Formats::choose(*request.entry, plan.dtype, *request.tensors, request.architecture->spec.stored);
   choose_limits(request, plan);
   plan.isa = request.kernels->name;
   plan.attention = "fused";
@@ -252,6 +262,11 @@ Plan plan_as_asked(const PlanRequest& request) {
   note_offload(request, layout.limits(), plan);
   note_dequantized(request, plan);
   plan.max_context = longest_context(request, layout);
+  const arch::StoredKind stored = request.architecture->spec.stored.kind;
+  if (stored == arch::StoredKind::gptq || stored == arch::StoredKind::awq)
+    plan.downgrades.push_back({"the linears", stored == arch::StoredKind::gptq ? "gptq codes" : "awq codes",
+                               fmt::format("{} values", torch_name(plan.dtype)),
+                               "groups of codes are unpacked while loading to the values that they mean"});
   drop_unused_disk(layout.limits(), plan);
   return plan;
 }

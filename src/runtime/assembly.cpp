@@ -58,7 +58,8 @@ Assembly assemble(const Settings& settings) {
           devices::read_inventory(),
           settings.machine,
           &kernels::select_kernels(settings.isa),
-          settings.threads > 0 ? settings.threads : usable_cores()};
+          settings.threads > 0 ? settings.threads : usable_cores(),
+          settings.packed_cache};
 }
 
 plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_tokens, uint64_t sequences,

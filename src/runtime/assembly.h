@@ -26,6 +26,7 @@ struct Settings {
   uint32_t threads = 0;                    // 0 = all usable cores
   std::string isa;                         // empty = the best
   std::optional<config::Machine> machine;  // virtual devices, over the entry's `devices`
+  std::string packed_cache;                // directory; empty: none
   bool tokenizer = true;                   // false: ids in, ids out; tokenizer files are not touched
 };
 
@@ -43,6 +44,7 @@ struct Assembly {
   std::optional<config::Machine> machine;  // that the command line names; else the entry's `devices` hold
   const kernels::Kernels* kernels = nullptr;
   uint32_t threads = 1;
+  std::string packed_cache;  // directory of packed caches; empty: none
 
   const config::ModelEntry& entry() const { return config.active(); }
 };

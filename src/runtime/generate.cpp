@@ -213,7 +213,7 @@ class Run {
     if (draft.empty() || decoder_.crosses_rope_switch(writer.sequence(), draft.size() + 1)) return false;
     std::vector<uint32_t> ids{writer.state().ids().back()};
     ids.insert(ids.end(), draft.begin(), draft.end());
-    const model::Span span{&writer.sequence(), ids, static_cast<uint32_t>(ids.size())};
+    const model::Span span{&writer.sequence(), ids, static_cast<uint32_t>(ids.size()), 0, true};
     decoder_.forward({&span, 1});
     std::vector<float> rows;
     std::vector<TopEntries> tops;

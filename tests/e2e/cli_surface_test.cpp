@@ -4,8 +4,8 @@
 namespace rhapsode::testing {
 namespace {
 
-const char* const kCommands[] = {"check",    "plan",     "run",         "chat",    "ppl",
-                                 "tokenize", "template", "import-gguf", "version", "completion"};
+const char* const kCommands[] = {"check",    "plan",        "run",      "chat",    "ppl",       "tokenize",
+                                 "template", "import-gguf", "quantize", "version", "completion"};
 
 TEST(Help, NamesEveryCommandAndEachHasItsOwn) {
   const Outcome help = rhapsode({"--help"});

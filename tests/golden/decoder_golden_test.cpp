@@ -86,7 +86,9 @@ const Json& exact_record(const Golden& golden) {
 
 TEST_P(DecoderGolden, GreedyIds) {
   const Golden golden = open_golden(GetParam());
-  LoadedModel model(golden_directory(GetParam()), primary(golden), 2, 64);
+  // int8 finds outlier columns call by call: the prompt has to be one pass, as it is for transformers.
+  const bool int8 = GetParam().find("int8") != std::string::npos;
+  LoadedModel model(golden_directory(GetParam()), primary(golden), 2, int8 ? 256 : 64);
   for (const auto& [prompt, prompt_record] : golden.json.at(primary_name(golden)).items()) {
     const Json& record = exact_record(golden).at(prompt);
     EXPECT_EQ(model.greedy(prompt_record.at("ids").get<std::vector<uint32_t>>(), 64),

@@ -49,8 +49,8 @@ class Spread {
     const arch::Spec& spec = model_.architecture.spec;
     std::vector<float> out;
     {
-      model::Weights weights = model::load_weights(spec, model_.tensors, model_.checkpoint, formats_,
-                                                   places.weights, pool_, nullptr);
+      model::Weights weights =
+          model::load_weights(spec, model_.tensors, model_.checkpoint, formats_, places.weights, pool_, {});
       model::KvCache cache(spec, dtype_, plan::kv_blocks(kContext), places.exec.layers);
       model::Decoder decoder(spec, weights, places.exec, pool_, cache, limits_);
       out = run(decoder, ids);

@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import pins
 
-MODULES = ["llama", "llama_kin", "gemma", "parallel", "bitnet"]
+MODULES = ["llama", "llama_kin", "gemma", "parallel", "bitnet", "bnb"]
 TRIES = 60
 
 

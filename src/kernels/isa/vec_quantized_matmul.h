@@ -112,7 +112,9 @@ inline F block_absmax(const uint8_t* panel, uint64_t groups, const uint8_t* bloc
       const F begun = to_float(at), start = splat(static_cast<float>(g * quant::kNestedBlocks));
       absmax = choose(at_least(begun, start), load(nested + g * kPanelRows), absmax);
     }
-    return gather(quant::kNestedMap.values, load_u8(block + v * kWidth)) * absmax + splat(header->offset);
+    const float* map = header->map_offset == 0 ? quant::kNestedMap.values
+                                               : reinterpret_cast<const float*>(panel + header->map_offset);
+    return gather(map, load_u8(block + v * kWidth)) * absmax + splat(header->offset);
   }
 }
 
