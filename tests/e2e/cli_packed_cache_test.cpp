@@ -9,14 +9,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// The entry of tiny_yaml in another dtype.
+std::string yaml_in(const std::string& dtype, const std::string& checkpoint,
+                    const std::vector<std::string>& keys) {
+  std::string text = tiny_yaml(checkpoint, keys);
+  const size_t at = text.find("torch_dtype:"), end = text.find('\n', at);
+  return text.replace(at, end - at, "torch_dtype: " + dtype);
+}
+
 class CliPackedCache : public ::testing::Test {
  protected:
   void SetUp() override {
     fs::create_directories(scratch_.path() / "model");
     for (const char* file : {"config.json", "model.safetensors"})
       fs::copy_file(fixture("golden/llama-mqa/" + std::string(file)), scratch_.path() / "model" / file);
-    config_ = scratch_.put("tiny.yaml", tiny_yaml((scratch_.path() / "model").string(),
-                                                  {"torch_dtype: bfloat16", "quantization: \"4bit\""}));
+    config_ = scratch_.put(
+        "tiny.yaml", yaml_in("bfloat16", (scratch_.path() / "model").string(), {"quantization: \"4bit\""}));
     std::string ids;
     for (int i = 0; i < 40; ++i) ids += std::to_string(3 + i * 7 % 80) + " ";
     ids_ = scratch_.put("ids.txt", ids);

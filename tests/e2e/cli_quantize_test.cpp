@@ -8,10 +8,19 @@
 namespace rhapsode::testing {
 namespace {
 
+// The entry of tiny_yaml in another dtype.
+std::string yaml_in(const std::string& dtype, const std::string& checkpoint,
+                    const std::vector<std::string>& keys) {
+  std::string text = tiny_yaml(checkpoint, keys);
+  const size_t at = text.find("torch_dtype:"), end = text.find('\n', at);
+  return text.replace(at, end - at, "torch_dtype: " + dtype);
+}
+
 class CliQuantize : public ::testing::Test {
  protected:
-  std::string config(const std::string& checkpoint, const std::vector<std::string>& keys = {}) const {
-    return scratch_.put("q" + std::to_string(++files_) + ".yaml", tiny_yaml(checkpoint, keys));
+  std::string config(const std::string& checkpoint, const std::vector<std::string>& keys = {},
+                     const std::string& dtype = "float32") const {
+    return scratch_.put("q" + std::to_string(++files_) + ".yaml", yaml_in(dtype, checkpoint, keys));
   }
   double nll(const std::string& config_file) const {
     std::string ids;
@@ -37,8 +46,8 @@ std::map<std::string, std::string> hashes(const std::string& directory) {
   return out;
 }
 
-std::vector<std::string> keys_of(const std::string& setting, const std::string& dtype) {
-  std::vector<std::string> keys{"torch_dtype: " + dtype};
+std::vector<std::string> keys_of(const std::string& setting) {
+  std::vector<std::string> keys;
   if (setting == "int8") {
     keys.push_back("quantization: \"8bit\"");
     return keys;
@@ -67,7 +76,7 @@ TEST_F(CliQuantize, WritesTheLibrarysTensors) {
       if (setting == "dtype") continue;
       const std::string out = scratch_.file(source + "-" + setting);
       const Outcome outcome =
-          rhapsode({"quantize", "-c", config(fixture("golden/" + source), keys_of(setting, dtype)), "--out",
+          rhapsode({"quantize", "-c", config(fixture("golden/" + source), keys_of(setting), dtype), "--out",
                     out, "--json"});
       ASSERT_EQ(outcome.code, 0) << outcome.err << outcome.out;
       const auto found = hashes(out);
@@ -93,10 +102,10 @@ TEST_F(CliQuantize, WhatIsWrittenLoadsAsWhatWasQuantizedWhileLoading) {
   for (const char* setting : {"nf4", "fp4", "nf4-nested", "int8"})
     for (const char* source : {"llama-mqa", "phi3-full"}) {
       const std::string checkpoint = fixture(std::string("golden/") + source);
-      const std::string on_load = config(checkpoint, keys_of(setting, "float32"));
+      const std::string on_load = config(checkpoint, keys_of(setting));
       const std::string out = scratch_.file(std::string(source) + setting);
       ASSERT_EQ(rhapsode({"quantize", "-c", on_load, "--out", out, "-q"}).code, 0);
-      EXPECT_EQ(nll(config(out, {"torch_dtype: float32"})), nll(on_load)) << source << " " << setting;
+      EXPECT_EQ(nll(config(out)), nll(on_load)) << source << " " << setting;
     }
 }
 
@@ -113,11 +122,11 @@ TEST_F(CliQuantize, AStoredCheckpointGoesThroughUnchanged) {
 
 TEST_F(CliQuantize, ShardsHaveAnIndexAndLoad) {
   const std::string from = fixture("golden/llama-mqa"), out = scratch_.file("sharded");
-  const std::string on_load = config(from, keys_of("nf4-nested", "float32"));
+  const std::string on_load = config(from, keys_of("nf4-nested"));
   ASSERT_EQ(rhapsode({"quantize", "-c", on_load, "--out", out, "--max-shard-size", "40KB", "-q"}).code, 0);
   EXPECT_TRUE(std::filesystem::exists(out + "/model.safetensors.index.json"));
   EXPECT_GT(Checkpoint::open(out).shards().size(), 2u);
-  EXPECT_EQ(nll(config(out, {"torch_dtype: float32"})), nll(on_load));
+  EXPECT_EQ(nll(config(out)), nll(on_load));
 }
 
 TEST_F(CliQuantize, NothingIsOverwrittenAndNothingStaysOfAFailure) {

@@ -45,7 +45,7 @@ class SmolLm2Quantized : public testing::TestWithParam<Case> {
     std::ofstream yaml(file);
     yaml << "generator:\n  active_model: smollm2\n  models:\n    smollm2:\n      type: huggingface\n"
          << "      model_id: \"" << directory << "\"\n      torch_dtype: float32\n      do_sample: false\n"
-         << "      max_tokens: 64\n      numerics: hf-exact\n";
+         << "      max_tokens: 32\n      numerics: hf-exact\n";
     for (const char* key : GetParam().keys) yaml << "      " << key << "\n";
     yaml.close();
     runtime::Settings settings;
