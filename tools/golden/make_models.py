@@ -19,7 +19,7 @@ def make(variant):
     import tiny
 
     directory = pins.FIXTURES / variant.folder
-    for seed in range(1, TRIES + 1):
+    for seed in range(variant.first_seed, TRIES + 1):
         tiny.write(directory, variant, seed)
         try:
             record.record(directory, variant, seed)
