@@ -151,7 +151,13 @@ ModelTensors bind_tensors(const Architecture& architecture, const Checkpoint& ch
   const Spec& spec = architecture.spec;
   ModelTensors names = architecture.family->tensors(
       spec, [&](const std::string& name) { return checkpoint.find(name) != nullptr; });
-  apply_linear_kind(spec, names);
+  apply_linear_kind(
+      spec,
+      [&](const std::string& name) {
+        const TensorInfo* tensor = checkpoint.find(name);
+        return tensor == nullptr || tensor->shape.empty() ? 0 : tensor->shape[0];
+      },
+      names);
   Binder binder(checkpoint);
   binder.matrix(names.embed_tensor, spec.vocab_size, spec.hidden_size);
   binder.linear(names.lm_head);

@@ -22,9 +22,11 @@ enum class ActivationKind : uint8_t { silu, gelu_tanh, gelu_new, gelu_erf, relu2
 // q are a token's activations as int8 and s their factor (127 / largest).
 //   ternary_times:  y = R(R(R(q / s) . T) * weight_scale)   BitNet's autobitlinear, packed
 //   ternary_over:   y = R(R(q . T) / (weight_scale * s))    BitNet's bitlinear, packed
+//   ternary_stored: the same of full weights that are -1, 0 and 1 already
 //   ternary_online: y = R(R(q / s) . R(T / factor))         full weights, rounded while loading
+// A bias is added inside R before weight_scale multiplies; of ternary_over it is added last: R(y + bias).
 constexpr uint64_t kPackedRows = 4;  // rows of a packed ternary matrix in one byte
-enum class LinearKind : uint8_t { dense, ternary_times, ternary_over, ternary_online };
+enum class LinearKind : uint8_t { dense, ternary_times, ternary_over, ternary_stored, ternary_online };
 enum class RopeKind : uint8_t { standard, linear, dynamic, llama3, yarn, longrope };
 
 // Parameters of one rotary table; those that its kind does not use stay at their defaults.

@@ -12,19 +12,33 @@ namespace {
 
 using quant::kPanelRows;
 
-// A row of sums over ternary values becomes the product; `factor` is the token's.
-void finish_ternary(const Product& product, float factor, float* row, uint64_t count) {
+// A row of sums over ternary values becomes the product; `factor` is the token's, `bias` may be null.
+void finish_ternary(const Product& product, float factor, const float* bias, float* row, uint64_t count) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const plan::WeightFormat& format = product.part->format;
   const float scale = product.part->weight_scale;
+  const auto add_bias = [&] {
+    if (bias != nullptr) kernels.add_bias(row, bias, count);
+  };
   if (format.kind == arch::LinearKind::ternary_over) {
     kernels.round_row(product.dtype, row, count);
     const float divisor = scale * factor;
     for (uint64_t i = 0; i < count; ++i) row[i] /= divisor;
+    kernels.round_row(product.dtype, row, count);
+    add_bias();
+    if (bias != nullptr) kernels.round_row(product.dtype, row, count);
+    return;
+  }
+  if (format.kind == arch::LinearKind::ternary_online) {
+    kernels.scale(Dtype::f32, row, format.exact ? scale : scale / factor, count);
+    add_bias();
     return kernels.round_row(product.dtype, row, count);
   }
-  if (!format.exact) return kernels.scale(product.dtype, row, scale / factor, count);
-  if (format.kind == arch::LinearKind::ternary_times) kernels.round_row(product.dtype, row, count);
+  // weight_scale multiplies the bias too.
+  if (!format.exact && bias == nullptr) return kernels.scale(product.dtype, row, scale / factor, count);
+  if (!format.exact) kernels.scale(Dtype::f32, row, 1.0f / factor, count);
+  add_bias();
+  if (format.exact) kernels.round_row(product.dtype, row, count);
   kernels.scale(product.dtype, row, scale, count);
 }
 
@@ -39,7 +53,7 @@ void finish_rows(const Product& product, Range panels) {
   for (uint32_t t = 0; t < product.tokens; ++t) {
     float* row = product.y + t * product.y_stride + first;
     if (format.format == quant::Format::ternary) {
-      finish_ternary(product, product.x.factors[t], row, count);
+      finish_ternary(product, product.x.factors[t], bias == nullptr ? nullptr : bias + first, row, count);
       continue;
     }
     if (bias != nullptr) product.worker->kernels->add_bias(row, bias + first, count);
