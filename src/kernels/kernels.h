@@ -37,7 +37,11 @@ constexpr uint32_t kBlockTokens = 64;
 struct AttendBlock {
   const void* k;   // [head_dim][kBlockTokens] of kv_dtype
   const void* v;   // [kBlockTokens][head_dim] of kv_dtype
-  Dtype kv_dtype;  // f32, f16 or bf16
+  Dtype kv_dtype;  // f32, f16, bf16, or i8: codes of a scale a token
+  // i8 only, [kBlockTokens] each: score = (dot(q, codes of k) * k_scale) * scale; a token's weight is
+  // multiplied by its v_scale before the codes of v are, and enters the sum l without it.
+  const float* k_scales;
+  const float* v_scales;
   uint32_t head_dim;
   uint32_t queries;  // rows of q
   const float* q;    // [queries][q_stride], the scale is not yet applied

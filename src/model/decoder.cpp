@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <limits>
 
 #include "model/linear.h"
 
@@ -229,19 +230,37 @@ class Pass {
     kernels_.rope(dtype(), head, row, row + rotary / 2, rotary);
   }
 
-  void store_token(uint64_t index, uint64_t t, uint64_t head, float* k, const float* v) {
+  void store_token(uint64_t index, uint64_t t, uint64_t head, const float* k, const float* v) {
     const AttentionSpan& span = spans_[span_of_token_[t]];
     const uint64_t position = span.first_position + (t - span.first_token);
     const uint32_t block = span.sequence->blocks[position / kernels::kBlockTokens];
     const uint64_t slot = position % kernels::kBlockTokens, width = dtype_bytes(d_.cache_->dtype());
     const uint64_t dim = d_.spec_->head_dim;
-    kernels_.store(d_.cache_->dtype(), v, dim, d_.cache_->values(block, index, head) + slot * dim * width);
-    // Keys lie transposed, one column a token: the row is converted where it stands, then scattered.
-    std::byte* row = reinterpret_cast<std::byte*>(k);
-    kernels_.store(d_.cache_->dtype(), k, dim, row);
-    std::byte* column = d_.cache_->keys(block, index, head) + slot * width;
+    std::byte* keys = d_.cache_->keys(block, index, head);
+    std::byte* values = d_.cache_->values(block, index, head);
+    // Keys lie transposed, one column a token: the row is converted in the token's room for the attention's
+    // result, then scattered.
+    std::byte* row = reinterpret_cast<std::byte*>(attn(t));
+    if (d_.cache_->dtype() == Dtype::i8) {
+      d_.cache_->scales(values)[slot] = to_codes(v, dim, row);
+      std::memcpy(values + slot * dim, row, dim);
+      d_.cache_->scales(keys)[slot] = to_codes(k, dim, row);
+    } else {
+      kernels_.store(d_.cache_->dtype(), v, dim, values + slot * dim * width);
+      kernels_.store(d_.cache_->dtype(), k, dim, row);
+    }
+    std::byte* column = keys + slot * width;
     for (uint64_t i = 0; i < dim; ++i)
       std::memcpy(column + i * kernels::kBlockTokens * width, row + i * width, width);
+  }
+
+  // A head's row as int8 codes of its largest magnitude; returns what a code stands for. A row that is not
+  // finite gives a scale that is not.
+  float to_codes(const float* x, uint64_t n, std::byte* codes) const {
+    float largest = 0.0f;
+    kernels_.quantize_int8(x, n, std::numeric_limits<float>::quiet_NaN(), reinterpret_cast<int8_t*>(codes),
+                           &largest);
+    return largest / 127.0f;
   }
 
   void attend(const Worker& worker, uint64_t index) {

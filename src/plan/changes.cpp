@@ -24,6 +24,11 @@ class Proposals {
   std::vector<Change> find() {
     offload(*request_.entry, {}, "");
     context(*request_.entry, plan_, {}, "");
+    if (plan_.formats.kv_dtype != Dtype::i8) {
+      Edit small{"an 8-bit KV cache", {"kv_cache_dtype=int8"}, *request_.entry};
+      small.entry.kv_cache_dtype = config::Value<std::string>{"int8", {}};
+      propose(small);
+    }
     if (plan_.dtype == Dtype::f32) {
       Edit half{"16-bit weights", {"torch_dtype=bfloat16"}, *request_.entry};
       half.entry.dtype = config::Value<Dtype>{Dtype::bf16, {}};

@@ -79,8 +79,13 @@ uint64_t layer_metadata_bytes(const Formats& formats, const arch::LayerTensors& 
   return bytes;
 }
 
+uint64_t kv_head_bytes(const arch::Spec& spec, Dtype kv_dtype) {
+  const uint64_t elements = spec.head_dim * kernels::kBlockTokens * dtype_bytes(kv_dtype);
+  return elements + (kv_dtype == Dtype::i8 ? kernels::kBlockTokens * sizeof(float) : 0);
+}
+
 uint64_t kv_block_bytes(const arch::Spec& spec, Dtype kv_dtype) {
-  return spec.num_hidden_layers * 2 * spec.kv_rows() * kernels::kBlockTokens * dtype_bytes(kv_dtype);
+  return spec.num_hidden_layers * 2 * spec.num_key_value_heads * kv_head_bytes(spec, kv_dtype);
 }
 
 uint64_t kv_blocks(uint64_t context_tokens) {

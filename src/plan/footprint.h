@@ -37,6 +37,8 @@ uint64_t layer_bytes(const Formats& formats, const arch::LayerTensors& layer);
 // The part of layer_bytes that is scales of quantized formats.
 uint64_t layer_metadata_bytes(const Formats& formats, const arch::LayerTensors& layer);
 uint64_t head_bytes(const Formats& formats, const arch::ModelTensors& tensors);
+// Keys or values of one head in a block: the elements and, of i8, a scale a token after them.
+uint64_t kv_head_bytes(const arch::Spec& spec, Dtype kv_dtype);
 uint64_t kv_block_bytes(const arch::Spec& spec, Dtype kv_dtype);  // one block of all layers
 uint64_t kv_blocks(uint64_t context_tokens);
 uint64_t kv_bytes(const arch::Spec& spec, Dtype kv_dtype, uint64_t context_tokens);

@@ -12,7 +12,7 @@ using quant::Format;
 
 Formats Formats::dense(Dtype dtype) {
   Formats formats;
-  formats.dtype = formats.compute = dtype;
+  formats.dtype = formats.compute = formats.kv_dtype = dtype;
   return formats;
 }
 
@@ -34,6 +34,7 @@ Formats Formats::choose(const config::ModelEntry& entry, Dtype dtype, const arch
         .at("quantization")
         .want("null")
         .hint("remove the key: 2 bits a weight are used as they are");
+  if (entry.kv_cache_dtype && entry.kv_cache_dtype->value == "int8") formats.kv_dtype = Dtype::i8;
   if (entry.numerics) formats.exact = entry.numerics->value == "hf-exact";
   if (entry.llm_int8_outliers) formats.int8_row_outliers = entry.llm_int8_outliers->value == "row";
   return formats;

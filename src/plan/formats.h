@@ -1,5 +1,6 @@
-// In which format each matrix of a model is held: the config's quantization, made concrete. A pure function
-// of the config entry and a module's name and shape; the planner counts by it and the loader packs by it.
+// In which format each matrix of a model and its KV cache are held: the config's quantization, made concrete.
+// A pure function of the config entry and a module's name and shape; the planner counts by it and the loader
+// packs by it.
 #pragma once
 
 #include <limits>
@@ -27,7 +28,8 @@ struct WeightFormat {
 };
 
 struct Formats {
-  Dtype dtype = Dtype::f32;  // of the model
+  Dtype dtype = Dtype::f32;     // of the model
+  Dtype kv_dtype = Dtype::f32;  // of the KV cache: the model's, or i8
   config::Quantization quantization = config::Quantization::none;
   bool nested = true;  // bnb_4bit_use_double_quant
   Dtype compute = Dtype::f32;

@@ -40,7 +40,7 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
   weights_ = model::load_weights(spec, assembly.tensors, assembly.checkpoint, plan.formats, places.weights,
                                  *pool_, progress);
   const uint64_t blocks = sequences * plan::kv_blocks(plan.limits.context_tokens);
-  cache_ = std::make_unique<model::KvCache>(spec, plan.dtype, blocks, places.exec.layers);
+  cache_ = std::make_unique<model::KvCache>(spec, plan.formats.kv_dtype, blocks, places.exec.layers);
   decoder_ = std::make_unique<model::Decoder>(spec, weights_, places.exec, *pool_, *cache_, plan.limits);
   load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }

@@ -32,15 +32,19 @@ plan::Formats formats_for(Dtype dtype, bool exact) {
 
 LoadedModel::LoadedModel(const std::string& directory, Dtype dtype, uint32_t threads, uint32_t chunk_tokens,
                          std::string_view isa, uint64_t context_tokens, bool exact)
+    : LoadedModel(directory, formats_for(dtype, exact), threads, chunk_tokens, isa, context_tokens) {}
+
+LoadedModel::LoadedModel(const std::string& directory, const plan::Formats& formats, uint32_t threads,
+                         uint32_t chunk_tokens, std::string_view isa, uint64_t context_tokens)
     : architecture(arch::read_architecture(directory)),
       checkpoint(Checkpoint::open(directory)),
       tensors(arch::bind_tensors(architecture, checkpoint)),
       pool(threads),
       device("cpu", uint64_t{1} << 32, kernels::select_kernels(isa)),
       limits(limits_for(context_tokens, chunk_tokens, threads, device.kernels())),
-      weights(model::load_weights(architecture.spec, tensors, checkpoint, formats_for(dtype, exact),
+      weights(model::load_weights(architecture.spec, tensors, checkpoint, formats,
                                   model::all_on(device, tensors.layers.size()), pool, nullptr)),
-      cache(architecture.spec, dtype, 8 * plan::kv_blocks(context_tokens), device),
+      cache(architecture.spec, formats.kv_dtype, 8 * plan::kv_blocks(context_tokens), device),
       decoder(architecture.spec, weights, device, pool, cache, limits) {}
 
 std::vector<float> LoadedModel::logits(const std::vector<uint32_t>& ids) {

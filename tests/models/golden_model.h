@@ -16,6 +16,8 @@ namespace rhapsode {
 struct LoadedModel {
   LoadedModel(const std::string& directory, Dtype dtype, uint32_t threads, uint32_t chunk_tokens,
               std::string_view isa = {}, uint64_t context_tokens = 512, bool exact = true);
+  LoadedModel(const std::string& directory, const plan::Formats& formats, uint32_t threads,
+              uint32_t chunk_tokens, std::string_view isa = {}, uint64_t context_tokens = 512);
 
   arch::Architecture architecture;
   Checkpoint checkpoint;

@@ -52,6 +52,20 @@ TEST_P(Invariance, KernelSets) {
   }
 }
 
+TEST_P(Invariance, KernelSetsWithAnEightBitCache) {
+  const auto run_with = [&](std::string_view isa, uint32_t chunk) {
+    plan::Formats formats = plan::Formats::dense(Dtype::bf16);
+    formats.kv_dtype = Dtype::i8;
+    LoadedModel model(golden_directory(GetParam()), formats, 2, chunk, isa, 128);
+    return model.logits(some_ids(90, model.architecture.spec.vocab_size, 7));
+  };
+  const std::vector<float> reference = run_with("reference", 64);
+  for (const kernels::KernelSet& set : kernels::kernel_sets()) {
+    if (!set.supported) continue;
+    EXPECT_TRUE(same_bits(run_with(set.kernels->name, 16), reference)) << set.kernels->name;
+  }
+}
+
 TEST_P(Invariance, Batch) {
   LoadedModel model(golden_directory(GetParam()), Dtype::bf16, 2, 64, {}, 512);
   const uint64_t vocab = model.architecture.spec.vocab_size;

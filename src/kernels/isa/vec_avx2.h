@@ -144,6 +144,9 @@ inline void store_dwords(void* p, I x) {
 inline I load_u8(const uint8_t* p) {  // widened to dwords
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
+inline F load_i8(const uint8_t* p) {  // signed, as floats
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
 inline F gather(const float* table, I index) {
   return _mm256_i32gather_ps(table, index, 4);
 }

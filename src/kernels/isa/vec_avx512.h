@@ -141,6 +141,9 @@ inline void store_dwords(void* p, I x) {
 inline I load_u8(const uint8_t* p) {  // widened to dwords
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+inline F load_i8(const uint8_t* p) {  // signed, as floats
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 inline F gather(const float* table, I index) {
   return _mm512_i32gather_ps(index, table, 4);
 }
