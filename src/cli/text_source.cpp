@@ -18,14 +18,11 @@ runtime::TextFiles open_text(const Globals& globals, const std::optional<std::st
   return runtime::load_text(model_directory(config.active(), globals), &config.active());
 }
 
-OrderedJson read_messages(const std::string& file) {
-  const std::string name = file == "-" ? "stdin" : file;
-  const std::string text = read_input(file);
-  const Json messages = parse_json(text, name, ErrorKind::usage);
+void check_messages(const Json& messages, const std::string& name, const std::string& place) {
   const auto refuse = [&](const std::string& path, const std::string& found) {
     throw Error(ErrorKind::usage, "bad-messages", "the messages are not a conversation")
         .in(name)
-        .at(path)
+        .at(place + path)
         .saw(found)
         .want("a list of objects with \"role\" and \"content\"");
   };
@@ -38,6 +35,12 @@ OrderedJson read_messages(const std::string& file) {
     if (!message.contains("role")) refuse(path, "an object without \"role\"");
     if (!message.at("role").is_string()) refuse(path + "/role", message.at("role").type_name());
   }
+}
+
+OrderedJson read_messages(const std::string& file) {
+  const std::string name = file == "-" ? "stdin" : file;
+  const std::string text = read_input(file);
+  check_messages(parse_json(text, name, ErrorKind::usage), name, "");
   return OrderedJson::parse(text);
 }
 
