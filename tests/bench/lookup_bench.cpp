@@ -16,7 +16,7 @@
 namespace rhapsode {
 namespace {
 
-constexpr int kRounds = 5;
+constexpr int kRounds = 3;
 
 struct Question {
   const char* name;
@@ -66,7 +66,7 @@ int run(const char* directory) {
   const std::string file = (std::filesystem::temp_directory_path() / "rhapsode-lookup-bench.yaml").string();
   std::ofstream(file) << "generator:\n  active_model: m\n  models:\n    m:\n      type: huggingface\n"
                       << "      model_id: \"" << directory
-                      << "\"\n      do_sample: false\n      max_new_tokens: 160\n";
+                      << "\"\n      do_sample: false\n      max_new_tokens: 100\n";
   runtime::Settings settings;
   settings.config.file = file;
   const runtime::Assembly assembly = runtime::assemble(settings);
