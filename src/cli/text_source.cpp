@@ -1,6 +1,7 @@
 #include "cli/text_source.h"
 
 #include "cli/environment.h"
+#include "cli/model_fetch.h"
 #include "cli/numbers.h"
 
 namespace rhapsode::cli {
@@ -15,7 +16,7 @@ runtime::TextFiles open_text(const Globals& globals, const std::optional<std::st
         .hint("rhapsode " + command + " --help");
   if (tokenizer_directory) return runtime::load_text(*tokenizer_directory, nullptr);
   const config::Config config = config::load(load_request(globals, command));
-  return runtime::load_text(model_directory(config.active(), globals), &config.active());
+  return runtime::load_text(fetched_text(config.active(), hub_settings(globals), globals), &config.active());
 }
 
 OrderedJson read_messages(const std::string& file) {

@@ -376,6 +376,7 @@ size_t Decoder::area_of(devices::Device* device, bool has_head) {
 }
 
 void Decoder::forward(std::span<const Span> spans) {
+  if (before_pass_) before_pass_();
   [[maybe_unused]] uint64_t tokens = 0, rows = 0;
   for (const Span& span : spans) {
     tokens += span.ids.size();
@@ -389,6 +390,7 @@ void Decoder::forward(std::span<const Span> spans) {
     if (weights_->is_staged(first)) weights_->bring(first, *pool_);
     size_t end = first + 1;
     while (end < units && !weights_->is_staged(end)) ++end;
+    weights_->bring_ahead(first, end);
     pool_->run([&](uint32_t member) { members[member].run(member, first, end); });
     first = end;
   }

@@ -60,6 +60,9 @@ class Decoder {
   KvCache& cache() { return *cache_; }
   const arch::Spec& spec() const { return *spec_; }
 
+  // Called before each pass, on the caller's thread; may throw to refuse it, and nothing is appended then.
+  void before_pass(std::function<void()> check) { before_pass_ = std::move(check); }
+
   // For tests and parity traces: called with the hidden state after the embedding (layer 0) and after each
   // layer.
   using Observer = std::function<void(uint64_t layer, const float* hidden, uint64_t stride, uint32_t tokens)>;
@@ -85,6 +88,7 @@ class Decoder {
   std::vector<size_t> layer_area_;
   size_t head_area_ = 0;
   std::vector<RopeFrequencies> frequencies_;  // of the tables that do not depend on the length
+  std::function<void()> before_pass_;
   Observer observer_;
 };
 

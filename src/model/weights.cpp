@@ -5,10 +5,12 @@
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "model/element.h"
+#include "model/file_stamps.h"
 #include "model/quantize_on_load.h"
 #include "model/ternary_source.h"
 #include "plan/footprint.h"
@@ -268,6 +270,7 @@ class PlacedLoad {
         places_(places),
         pool_(pool),
         progress_(progress),
+        stamps_(std::make_shared<FileStamps>(checkpoint)),
         ternary_(std::make_shared<TernarySource>(tensors, checkpoint, formats.dtype, pool)) {
     weights_.dtype = formats.dtype;
     weights_.layers.resize(tensors.layers.size());
@@ -284,16 +287,21 @@ class PlacedLoad {
     for (devices::Device* device : places_.layers) add(device);
     for (devices::Device* device : holders) load_resident(*device);
     if (places_.staging != nullptr) {
-      weights_.staging = places_.staging->allocate(places_.staging_bytes, "the staging buffer");
+      const auto& [one, two] = places_.staging_bytes;
+      weights_.staging = places_.staging->allocate(one + two, "the staging buffer");
+      if (two > 0) weights_.carrier = std::make_unique<Carrier>();
       for (size_t unit = 0; unit <= weights_.layers.size(); ++unit)
         if (!is_resident(unit)) load_staged(unit);
     }
     const bool tied = tensors_.lm_head.parts.front().weight.front().tensor == tensors_.embed_tensor;
     if (tied ? !is_resident(weights_.head_unit()) : places_.embed == nullptr)
       weights_.embed_row = [&checkpoint = checkpoint_, tensor = tensors_.embed_tensor,
-                            hidden = spec_.hidden_size, dtype = weights_.dtype](uint64_t id, float* out) {
+                            hidden = spec_.hidden_size, dtype = weights_.dtype,
+                            stamps = stamps_](uint64_t id, float* out) {
         read_embed_row(checkpoint, tensor, hidden, dtype, id, out);
+        stamps->require_unchanged();
       };
+    stamps_->require_unchanged();
     return std::move(weights_);
   }
 
@@ -330,7 +338,10 @@ class PlacedLoad {
   // Its pointers lead into the staging buffer for good. What lies on the cpu passes through it once.
   void load_staged(size_t unit) {
     const auto loader = std::make_shared<Loader>(checkpoint_, formats_, ternary_);
-    loader->start(weights_.staging.data());
+    StagedUnit& staged = weights_.staged[unit];
+    staged.slot = places_.staging_bytes[1] > 0 ? staged_count_++ % 2 : 0;
+    staged.place = weights_.staging.data() + (staged.slot == 1 ? places_.staging_bytes[0] : 0);
+    loader->start(staged.place);
     devices::Device* home = places_.head;
     // The loader keeps pointers to what it fills; the weights themselves move.
     const auto head = std::make_shared<Linear>();
@@ -341,18 +352,19 @@ class PlacedLoad {
       home = places_.layers[unit];
       place_layer(tensors_.layers[unit], *loader, weights_.layers[unit]);
     }
-    StagedUnit& staged = weights_.staged[unit];
     staged.bytes = loader->used_bytes();
     if (home == nullptr) {
-      staged.read = [loader, head, &kernels = places_.staging->kernels()](ThreadPool& pool) {
+      staged.read = [loader, head, &kernels = places_.staging->kernels(),
+                     stamps = stamps_](ThreadPool& pool) {
         loader->run(pool, kernels, nullptr);
+        stamps->require_unchanged();
       };
       return;
     }
     loader->run(pool_, places_.staging->kernels(), progress_);
     staged.home = home->allocate(staged.bytes, "offloaded weights");
-    copy_parallel(pool_, weights_.staging.data(), staged.home.data(), staged.bytes);
-    weights_.in_staging = unit;
+    copy_parallel(pool_, staged.place, staged.home.data(), staged.bytes);
+    weights_.in_slot[staged.slot] = unit;
   }
 
   const arch::Spec& spec_;
@@ -362,7 +374,9 @@ class PlacedLoad {
   const WeightPlaces& places_;
   ThreadPool& pool_;
   const LoadProgress& progress_;
+  std::shared_ptr<const FileStamps> stamps_;
   std::shared_ptr<const TernarySource> ternary_;
+  size_t staged_count_ = 0;
   Weights weights_;
 };
 
@@ -376,15 +390,39 @@ WeightPlaces all_on(devices::Device& device, size_t layers) {
   return places;
 }
 
-void Weights::bring(size_t unit, ThreadPool& pool) {
-  if (in_staging == unit) return;
-  const StagedUnit& from = staged[unit];
-  in_staging = SIZE_MAX;  // nothing whole, should reading fail
-  if (from.read)
-    from.read(pool);
+void StagedUnit::fetch(ThreadPool& pool) const {
+  if (read)
+    read(pool);
   else
-    copy_parallel(pool, from.home.data(), staging.data(), from.bytes);
-  in_staging = unit;
+    copy_parallel(pool, home.data(), place, bytes);
+}
+
+void Weights::bring(size_t unit, ThreadPool& pool) {
+  if (coming != kNone) {
+    const size_t arrived = std::exchange(coming, kNone);
+    carrier->finish();
+    in_slot[staged[arrived].slot] = arrived;
+  }
+  size_t& slot = in_slot[staged[unit].slot];
+  if (slot == unit) return;
+  slot = kNone;  // nothing whole, should reading fail
+  staged[unit].fetch(pool);
+  slot = unit;
+}
+
+void Weights::bring_ahead(size_t first, size_t end) {
+  if (!carrier || coming != kNone) return;
+  size_t next = end <= head_unit() ? end : 0;
+  while (!is_staged(next)) ++next;
+  const StagedUnit& unit = staged[next];
+  const bool in_use = is_staged(first) && staged[first].slot == unit.slot;
+  if (in_use || in_slot[unit.slot] == next) return;
+  in_slot[unit.slot] = kNone;
+  coming = next;
+  carrier->start([&unit] {
+    ThreadPool alone(1);
+    unit.fetch(alone);
+  });
 }
 
 Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,

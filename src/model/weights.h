@@ -2,13 +2,16 @@
 // the checkpoint, each byte read once, converted and packed by all threads. Never holds a second copy.
 #pragma once
 
+#include <array>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "arch/spec.h"
 #include "base/thread_pool.h"
 #include "checkpoint/checkpoint.h"
 #include "devices/device.h"
+#include "model/carrier.h"
 #include "plan/formats.h"
 
 namespace rhapsode::model {
@@ -54,8 +57,12 @@ struct LayerWeights {
 // holds it after bring().
 struct StagedUnit {
   uint64_t bytes = 0;
+  size_t slot = 0;                        // of the staging buffer: the unit's place there, for good
+  std::byte* place = nullptr;             // the same in memory
   devices::Buffer home;                   // its bytes on the cpu; empty: read from the checkpoint each time
   std::function<void(ThreadPool&)> read;  // from the checkpoint into the staging buffer
+
+  void fetch(ThreadPool& pool) const;
 };
 
 // Which device holds what, and which computes it. A null holder is the disk: the checkpoint's own files.
@@ -66,8 +73,8 @@ struct WeightPlaces {
   std::vector<devices::Device*> layers;
   devices::Device* head_exec = nullptr;
   std::vector<devices::Device*> layer_exec;
-  devices::Device* staging = nullptr;  // of what is not held where it is computed; null: nothing is
-  uint64_t staging_bytes = 0;
+  devices::Device* staging = nullptr;       // of what is not held where it is computed; null: nothing is
+  std::array<uint64_t, 2> staging_bytes{};  // of its slots; a second one: the next unit comes early
 };
 WeightPlaces all_on(devices::Device& device, size_t layers);
 
@@ -82,13 +89,20 @@ struct Weights {
   // memory.
   std::function<void(uint64_t id, float* out)> embed_row;
 
+  static constexpr size_t kNone = SIZE_MAX;
   devices::Buffer staging;
-  std::vector<StagedUnit> staged;  // by unit: layers, then the head; bytes 0 where not staged
-  size_t in_staging = SIZE_MAX;    // the unit that lies there now
+  std::vector<StagedUnit> staged;               // by unit: layers, then the head; bytes 0 where not staged
+  std::array<size_t, 2> in_slot{kNone, kNone};  // the units that lie there now
+  size_t coming = kNone;                        // the unit that the carrier brings
+  std::unique_ptr<Carrier> carrier;             // where there are two slots; ends before what it fills
+
   bool is_staged(size_t unit) const { return staged[unit].bytes > 0; }
   size_t head_unit() const { return layers.size(); }
   // No thread may be computing.
   void bring(size_t unit, ThreadPool& pool);
+  // Before the units [first, end) are computed: what is computed after them starts to come, the first one of
+  // the next pass after the last, where a slot is free for it.
+  void bring_ahead(size_t first, size_t end);
 };
 
 // Called now and then on the caller's thread.

@@ -21,6 +21,14 @@ void require_real_memory(const Assembly& assembly, const plan::Plan& plan) {
       .hint("`plan` shows the placement without running it");
 }
 
+// Resident at most, once everything is in use: what is now, and what the plan adds.
+uint64_t most_resident(const plan::Plan& plan) {
+  uint64_t bytes = devices::resident_bytes();
+  for (const plan::DevicePlan& device : plan.devices)
+    if (device.kind != "disk") bytes += device.total_bytes() - device.process_bytes;
+  return bytes;
+}
+
 }  // namespace
 
 Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequences,
@@ -29,6 +37,7 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
   plan::require_fit(plan);
   require_real_memory(assembly, plan);
   const auto start = std::chrono::steady_clock::now();
+  memory_ = std::make_unique<devices::MemoryWatch>(most_resident(plan));
   const arch::Spec& spec = assembly.architecture.spec;
   pool_ = std::make_unique<ThreadPool>(plan.limits.threads);
   for (const plan::DevicePlan& device : plan.devices)
@@ -42,6 +51,7 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
   const uint64_t blocks = sequences * plan::kv_blocks(plan.limits.context_tokens);
   cache_ = std::make_unique<model::KvCache>(spec, plan.dtype, blocks, places.exec.layers);
   decoder_ = std::make_unique<model::Decoder>(spec, weights_, places.exec, *pool_, *cache_, plan.limits);
+  decoder_->before_pass([watch = memory_.get()] { watch->check(); });
   load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 

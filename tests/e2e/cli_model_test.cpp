@@ -88,6 +88,34 @@ TEST_F(CliPlan, EmitsAConfigThatSaysWhatWasResolved) {
   EXPECT_EQ(rhapsode({"plan", "-c", out, "--json"}).json().at("context_source"), "max_context");
 }
 
+TEST_F(CliPlan, EmitsAConfigInTheStyleOfTheGivenOne) {
+  const std::string out = scratch_.file("fitting.yaml");
+  const std::string entry = "{\"model_id\": \"" + fixture("golden/llama-mqa") +
+                            "\", torch_dtype: 'float32', max_memory: {cpu: 9GB}}";
+  const std::string given =
+      scratch_.put("flow.yaml", "generator:\n  active_model: tiny\n  models: {tiny: " + entry + "} # mine\n");
+  const Outcome outcome = rhapsode({"plan", "-c", given, "--emit-config", out, "--set", "max_memory.cpu=8GB",
+                                    "--set", "temperature=0.5", "--json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out;
+  EXPECT_EQ(
+      read_file(out),
+      "generator:\n  active_model: tiny\n  models: {tiny: {\"model_id\": \"" + fixture("golden/llama-mqa") +
+          "\", torch_dtype: float32, max_memory: {cpu: 8GB}, temperature: 0.5, max_context: 512}} # mine\n");
+  EXPECT_EQ(rhapsode({"plan", "-c", out}).code, 0);
+}
+
+TEST_F(CliPlan, ALayoutThatCannotBeEditedIsToldWithItsPlace) {
+  const std::string given = scratch_.put(
+      "flow.yaml", "generator:\n  active_model: tiny\n  models:\n    tiny: {\n      model_id: \"" +
+                       fixture("golden/llama-mqa") + "\"}\n");
+  const Outcome outcome =
+      rhapsode({"plan", "-c", given, "--emit-config", scratch_.file("fitting.yaml"), "--json"});
+  EXPECT_EQ(outcome.code, 3) << outcome.out;
+  EXPECT_EQ(outcome.error_code(), "cannot-edit");
+  EXPECT_EQ(outcome.json().at("error").at("line"), 4);
+  EXPECT_FALSE(std::filesystem::exists(scratch_.file("fitting.yaml")));
+}
+
 TEST_F(CliPlan, EmitsAConfigThatFitsWhereTheGivenOneDoesNot) {
   const Json small = rhapsode({"plan", "-c", config(), "--set", "max_context=64", "--json"}).json();
   const uint64_t limit = small.at("devices").at(0).at("total_bytes").get<uint64_t>() + 60'000;
