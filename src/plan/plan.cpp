@@ -351,6 +351,7 @@ void require_fit(const Plan& plan) {
   for (size_t d = 0; d < plan.workable_limits.size(); ++d)
     limits += fmt::format("{}{} bytes on {}", d == 0 ? "; it fits with " : ", ",
                           plan.workable_limits[d].second, plan.workable_limits[d].first);
+  if (plan.max_context > 0) limits += fmt::format("; {} tokens of context would fit", plan.max_context);
   throw Error(ErrorKind::does_not_fit, "does-not-fit",
               fmt::format("the model does not fit: {} bytes short", plan.bytes_short))
       .saw(needed)
