@@ -18,8 +18,6 @@ void check_exceptions(const ConfigJson& quantization) {
 }
 
 void check_shape(const ConfigJson& config, const Spec& spec) {
-  if (spec.qkv_bias || spec.o_bias || spec.mlp_bias)
-    config.unsupported("quantization_config", "bitnet on projections with a bias", "projections without one");
   for (const uint64_t rows : {spec.q_rows(), spec.kv_rows(), spec.hidden_size, spec.intermediate_size})
     if (rows % kPackedRows != 0)
       config.unsupported("quantization_config", "bitnet on a projection of " + std::to_string(rows) + " rows",
@@ -34,7 +32,10 @@ LinearKind read_linear_kind(const ConfigJson& config, const Spec& spec) {
   check_shape(config, spec);
   check_exceptions(*quantization);
   if (quantization->boolean_or("use_rms_norm", false))
-    quantization->unsupported("use_rms_norm", "true", "false");
+    quantization->unsupported(
+        "use_rms_norm", "true",
+        "false: a norm of its own before each of q, k, v, gate and up is not built, they "
+        "share what they multiply");
   const std::string mode = quantization->text_or("quantization_mode", "offline");
   if (mode != "offline" && mode != "online")
     quantization->unsupported("quantization_mode", "\"" + mode + "\"", "offline, online");
@@ -45,13 +46,16 @@ LinearKind read_linear_kind(const ConfigJson& config, const Spec& spec) {
   return mode == "online" ? LinearKind::ternary_online : LinearKind::ternary_times;
 }
 
-void apply_linear_kind(const Spec& spec, ModelTensors& names) {
+void apply_linear_kind(const Spec& spec, const StoredRows& stored_rows, ModelTensors& names) {
   if (spec.linear == LinearKind::dense) return;
   for (LayerTensors& layer : names.layers) {
     for (LinearSource* source : {&layer.qkv, &layer.o, &layer.up, &layer.down}) {
       for (LinearPart& part : source->parts) {
         part.kind = spec.linear;
         if (part.is_packed()) part.weight_scale = part.module + ".weight_scale";
+        // autobitlinear takes either form, told apart by the rows.
+        if (part.kind == LinearKind::ternary_times && stored_rows(part.weight.front().tensor) == part.rows)
+          part.kind = LinearKind::ternary_stored;
       }
     }
   }

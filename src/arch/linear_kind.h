@@ -2,6 +2,9 @@
 // with quant_method bitnet, on a model of any family.
 #pragma once
 
+#include <functional>
+#include <string>
+
 #include "arch/config_json.h"
 #include "arch/spec.h"
 
@@ -10,7 +13,10 @@ namespace rhapsode::arch {
 // dense where quantization_config is absent or names another method.
 LinearKind read_linear_kind(const ConfigJson& config, const Spec& spec);
 
+// Rows of a tensor as the checkpoint holds it; 0 where there is none.
+using StoredRows = std::function<uint64_t(const std::string& tensor)>;
+
 // Marks the layers' projections as spec.linear says and names their scales.
-void apply_linear_kind(const Spec& spec, ModelTensors& names);
+void apply_linear_kind(const Spec& spec, const StoredRows& stored_rows, ModelTensors& names);
 
 }  // namespace rhapsode::arch

@@ -4,9 +4,11 @@
 
 #include <array>
 #include <map>
+#include <set>
 
 #include "arch/families/families.h"
 #include "arch/linear_kind.h"
+#include "arch/stored_weights.h"
 #include "base/error.h"
 
 namespace rhapsode::arch {
@@ -45,7 +47,10 @@ class Binder {
 
   void linear(const LinearSource& source) {
     for (const LinearPart& part : source.parts) {
-      for (const RowRun& run : part.weight) ask(run, source.cols, part.is_packed());
+      for (const RowRun& run : part.weight) {
+        ask(run, source.cols, part.is_packed());
+        needs_[run.tensor].stored = part.stored;
+      }
       for (const RowRun& run : part.bias) ask(run, 0);
       if (!part.weight_scale.empty()) ask({part.weight_scale, 0, 1}, 0);
     }
@@ -59,9 +64,15 @@ class Binder {
   void matrix(const std::string& tensor, uint64_t rows, uint64_t cols) { ask({tensor, 0, rows}, cols); }
 
   void finish(const std::vector<std::string>& ignored) const {
-    for (const auto& [name, need] : needs_) check_tensor(name, need);
+    std::set<std::string> companions;
+    for (const auto& [name, need] : needs_) {
+      if (need.stored.kind == StoredKind::none)
+        check_tensor(name, need);
+      else
+        check_stored(checkpoint_, {name, need.rows, need.cols, need.stored}, companions);
+    }
     for (const auto& [name, tensor] : checkpoint_.tensors())
-      if (!needs_.contains(name) && !is_ignored(name, ignored))
+      if (!needs_.contains(name) && !companions.contains(name) && !is_ignored(name, ignored))
         throw Error(ErrorKind::integrity, "unused-tensor",
                     "the checkpoint holds a tensor that the model has no use for")
             .in(checkpoint_.shards()[tensor.shard].path())
@@ -77,6 +88,7 @@ class Binder {
     uint64_t rows = 0;    // the largest row asked for; roles together cover all
     uint64_t cols = 0;    // 0 = a vector
     bool packed = false;  // four rows a byte
+    StoredWeight stored;
   };
 
   void ask(const RowRun& run, uint64_t cols, bool packed = false) {
@@ -137,6 +149,7 @@ Architecture parse_architecture(std::string_view config_json, const std::string&
     if (family.model_type == model_type) {
       Architecture architecture{family.spec(config), &family, file};
       architecture.spec.linear = read_linear_kind(config, architecture.spec);
+      architecture.spec.stored = read_stored_quantization(config);
       return architecture;
     }
   config.unsupported("model_type", "\"" + model_type + "\"", accepted_types());
@@ -151,7 +164,14 @@ ModelTensors bind_tensors(const Architecture& architecture, const Checkpoint& ch
   const Spec& spec = architecture.spec;
   ModelTensors names = architecture.family->tensors(
       spec, [&](const std::string& name) { return checkpoint.find(name) != nullptr; });
-  apply_linear_kind(spec, names);
+  apply_linear_kind(
+      spec,
+      [&](const std::string& name) {
+        const TensorInfo* tensor = checkpoint.find(name);
+        return tensor == nullptr || tensor->shape.empty() ? 0 : tensor->shape[0];
+      },
+      names);
+  mark_stored(spec, checkpoint, names);
   Binder binder(checkpoint);
   binder.matrix(names.embed_tensor, spec.vocab_size, spec.hidden_size);
   binder.linear(names.lm_head);

@@ -22,10 +22,40 @@ enum class ActivationKind : uint8_t { silu, gelu_tanh, gelu_new, gelu_erf, relu2
 // q are a token's activations as int8 and s their factor (127 / largest).
 //   ternary_times:  y = R(R(R(q / s) . T) * weight_scale)   BitNet's autobitlinear, packed
 //   ternary_over:   y = R(R(q . T) / (weight_scale * s))    BitNet's bitlinear, packed
+//   ternary_stored: the same of full weights that are -1, 0 and 1 already
 //   ternary_online: y = R(R(q / s) . R(T / factor))         full weights, rounded while loading
+// A bias is added inside R before weight_scale multiplies; of ternary_over it is added last: R(y + bias).
 constexpr uint64_t kPackedRows = 4;  // rows of a packed ternary matrix in one byte
-enum class LinearKind : uint8_t { dense, ternary_times, ternary_over, ternary_online };
+enum class LinearKind : uint8_t { dense, ternary_times, ternary_over, ternary_stored, ternary_online };
 enum class RopeKind : uint8_t { standard, linear, dynamic, llama3, yarn, longrope };
+
+// Weights that the checkpoint holds quantized already: bitsandbytes' two formats, GPTQ and AWQ.
+enum class StoredKind : uint8_t { none, int8, four_bit, gptq, awq };
+
+// quantization_config of config.json, where its method is one of these.
+struct StoredQuantization {
+  StoredKind kind = StoredKind::none;
+  bool nf4 = false;               // bnb_4bit_quant_type, else fp4
+  Dtype compute = Dtype::f32;     // bnb_4bit_compute_dtype
+  float int8_threshold = 6.0f;    // llm_int8_threshold
+  std::vector<std::string> skip;  // llm_int8_skip_modules; has_skip: given, an empty list too
+  bool has_skip = false;
+  uint32_t bits = 4;            // gptq, awq: of a code
+  uint64_t group = 0;           // gptq, awq: input columns that share a scale; 0: all of them
+  bool zeros_plus_one = false;  // gptq: stored zero points are one too small
+};
+
+// How the tensors of one part are stored, by the headers alone.
+struct StoredWeight {
+  StoredKind kind = StoredKind::none;
+  bool nf4 = false;            // four_bit: else fp4
+  bool nested = false;         // four_bit: its absmax values are quantized too
+  uint64_t block = 0;          // four_bit: elements that share one absmax
+  Dtype compute = Dtype::f32;  // four_bit
+  uint32_t bits = 0;           // gptq, awq
+  uint64_t group = 0;
+  bool zeros_plus_one = false;
+};
 
 // Parameters of one rotary table; those that its kind does not use stay at their defaults.
 struct RopeTable {
@@ -62,6 +92,7 @@ struct Spec {
   bool ffn_sub_norm = false;        // before down_proj
   std::optional<NormKind> qk_norm;  // per head, before the rotation
   LinearKind linear = LinearKind::dense;
+  StoredQuantization stored;
   bool qkv_bias = false, o_bias = false, mlp_bias = false, head_bias = false;
 
   ResidualKind residual = ResidualKind::sequential;
@@ -101,6 +132,7 @@ struct LinearPart {
   std::vector<RowRun> bias;       // empty = none
   std::string weight_scale = {};  // a tensor of one element; empty = none
   LinearKind kind = LinearKind::dense;
+  StoredWeight stored = {};
 
   bool is_packed() const { return kind == LinearKind::ternary_times || kind == LinearKind::ternary_over; }
 };

@@ -61,6 +61,17 @@ void AtomicFile::append(std::span<const std::byte> bytes) {
   }
 }
 
+void AtomicFile::write_at(uint64_t offset_bytes, std::span<const std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n =
+        ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset_bytes + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("write");
+    done += static_cast<size_t>(n);
+  }
+}
+
 void AtomicFile::commit() {
   if (::fsync(fd_) != 0) fail("sync");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename");

@@ -17,6 +17,8 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void append(std::span<const std::byte> bytes);
+  // Bytes at a place of their own; any threads, and no append afterwards.
+  void write_at(uint64_t offset_bytes, std::span<const std::byte> bytes);
   // Syncs the file, renames it over `path` and syncs the directory.
   void commit();
 

@@ -15,9 +15,11 @@
 namespace rhapsode {
 namespace {
 
-// About 30 us of pauses before the core is given away, then some yields before a worker sleeps.
-constexpr uint32_t kSpins = 2000;
-constexpr uint32_t kYields = 64;
+// Pauses before a waiting thread sleeps: about 50 us where each member may have a core of its own, longer
+// than most waits inside a token; hardly any where members share cores, since the one that is waited for may
+// need this very core.
+constexpr uint32_t kSpins = 3000;
+constexpr uint32_t kSharedSpins = 50;
 
 // Thrown into members that wait at a barrier which a failed member will never reach. Never leaves run().
 struct RegionAbandoned {};
@@ -28,16 +30,26 @@ void pause_core() {
 #endif
 }
 
-// Calls `done` until it is true, giving the core away after a bounded spin.
+// Returns when done(word) is true: spins at first, then sleeps until `word` changes. Whoever makes it true
+// changes the word and notifies.
 template <class Done>
-void spin_until(Done done) {
-  for (uint32_t i = 0; !done(); ++i) {
-    if (i < kSpins) {
-      pause_core();
-    } else {
-      std::this_thread::yield();
-    }
+void wait_until(const std::atomic<uint32_t>& word, uint32_t spins, Done done) {
+  for (uint32_t i = 0; i < spins; ++i) {
+    if (done(word.load(std::memory_order_acquire))) return;
+    pause_core();
   }
+  for (;;) {
+    const uint32_t seen = word.load(std::memory_order_acquire);
+    if (done(seen)) return;
+    word.wait(seen, std::memory_order_acquire);
+  }
+}
+
+// The barrier's word: its lower half counts crossings, its upper half failures, so that either wakes
+// sleepers.
+constexpr uint32_t kFailure = 1u << 16;
+bool crossed(uint32_t before, uint32_t now) {
+  return ((before ^ now) & (kFailure - 1)) != 0;
 }
 
 }  // namespace
@@ -58,7 +70,9 @@ struct ThreadPool::Impl {
   std::atomic<uint32_t> phase{0};
   std::atomic<bool> failed{false};
 
-  explicit Impl(uint32_t n) : threads(n), errors(n) {}
+  const uint32_t spins;
+
+  explicit Impl(uint32_t n) : threads(n), errors(n), spins(n > usable_cores() ? kSharedSpins : kSpins) {}
 
   void execute(uint32_t member) {
     try {
@@ -68,24 +82,19 @@ struct ThreadPool::Impl {
     } catch (...) {
       errors[member] = std::current_exception();
       failed.store(true, std::memory_order_release);
+      phase.fetch_add(kFailure, std::memory_order_release);
+      phase.notify_all();
     }
   }
 
   void work(uint32_t member) {
     uint32_t seen = 0;
     for (;;) {
-      for (uint32_t i = 0; i < kSpins + kYields && region.load(std::memory_order_acquire) == seen; ++i) {
-        if (i < kSpins) {
-          pause_core();
-        } else {
-          std::this_thread::yield();
-        }
-      }
-      region.wait(seen, std::memory_order_acquire);
+      wait_until(region, spins, [seen](uint32_t now) { return now != seen; });
       seen = region.load(std::memory_order_acquire);
       if (stop.load(std::memory_order_acquire)) return;
       execute(member);
-      unfinished.fetch_sub(1, std::memory_order_release);
+      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_all();
     }
   }
 
@@ -137,7 +146,7 @@ void ThreadPool::run(const std::function<void(uint32_t member)>& task) {
     impl.region.notify_all();
   }
   impl.execute(0);
-  spin_until([&] { return impl.unfinished.load(std::memory_order_acquire) == 0; });
+  if (impl.threads > 1) wait_until(impl.unfinished, impl.spins, [](uint32_t left) { return left == 0; });
   impl.running = false;
   if (!impl.failed.load(std::memory_order_relaxed)) return;
   std::exception_ptr first;
@@ -153,13 +162,14 @@ void ThreadPool::barrier() {
   const uint32_t phase = impl.phase.load(std::memory_order_acquire);
   if (impl.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == impl.threads) {
     impl.arrived.store(0, std::memory_order_relaxed);
-    impl.phase.store(phase + 1, std::memory_order_release);
+    impl.phase.fetch_add(1 - (phase % kFailure == kFailure - 1 ? kFailure : 0), std::memory_order_release);
+    impl.phase.notify_all();
     return;
   }
-  spin_until([&] {
-    return impl.phase.load(std::memory_order_acquire) != phase || impl.failed.load(std::memory_order_acquire);
+  wait_until(impl.phase, impl.spins, [&](uint32_t now) {
+    return crossed(phase, now) || impl.failed.load(std::memory_order_acquire);
   });
-  if (impl.phase.load(std::memory_order_acquire) == phase) throw RegionAbandoned{};
+  if (!crossed(phase, impl.phase.load(std::memory_order_acquire))) throw RegionAbandoned{};
 }
 
 }  // namespace rhapsode

@@ -246,7 +246,21 @@ void Checkpoint::read(const TensorInfo& tensor, uint64_t offset_bytes, std::span
         .at(excerpt(tensor.name))
         .saw(fmt::format("{} bytes from byte {}", out.size(), offset_bytes))
         .want(fmt::format("within {} bytes", tensor.length_bytes));
-  shards_[tensor.shard].read(tensor.offset_bytes + offset_bytes, out);
+  if (const auto held = held_.find(tensor.shard); held != held_.end())
+    std::copy_n(held->second.begin() + static_cast<ptrdiff_t>(tensor.offset_bytes + offset_bytes), out.size(),
+                out.begin());
+  else
+    shards_[tensor.shard].read(tensor.offset_bytes + offset_bytes, out);
+}
+
+void Checkpoint::hold_shard(uint32_t shard) const {
+  std::vector<std::byte> bytes(shards_[shard].size_bytes());
+  shards_[shard].read(0, bytes);
+  held_[shard] = std::move(bytes);
+}
+
+void Checkpoint::release_shard(uint32_t shard) const {
+  held_.erase(shard);
 }
 
 }  // namespace rhapsode

@@ -50,6 +50,11 @@ class Checkpoint {
   // Bytes [offset, offset + out.size()) of the tensor.
   void read(const TensorInfo& tensor, uint64_t offset_bytes, std::span<std::byte> out) const;
 
+  // Reads a whole shard into memory, front to back; until release_shard, reads of its tensors are copies from
+  // there. No thread may be reading.
+  void hold_shard(uint32_t shard) const;
+  void release_shard(uint32_t shard) const;
+
  private:
   void add_shard(const std::string& file);
 
@@ -58,6 +63,7 @@ class Checkpoint {
   std::map<std::string, TensorInfo> foreign_tensors_;
   std::vector<InputFile> shards_;
   uint64_t total_bytes_ = 0;
+  mutable std::map<uint32_t, std::vector<std::byte>> held_;
 };
 
 // One safetensors header: `bytes` are the first bytes of the file up to the end of the header, file_bytes its

@@ -2,12 +2,14 @@
 // under the final name only when all of it is on the disk. Knows no values.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "base/atomic_file.h"
 #include "base/checked.h"
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/safetensors_file.h"
 
 namespace rhapsode {
 namespace {
@@ -24,10 +26,10 @@ uint64_t tensor_bytes(const std::string& file, const TensorToWrite& tensor) {
   return *bytes;
 }
 
-// The header's JSON with the 8-byte length before it, padded with spaces so that data start at a multiple
-// of 8.
+// The header's JSON with the 8-byte length before it, padded with spaces to `reserved` bytes, or so that data
+// start at a multiple of 8.
 std::string header_bytes(const std::string& file, const std::vector<TensorToWrite>& tensors,
-                         const std::map<std::string, std::string>& metadata) {
+                         const std::map<std::string, std::string>& metadata, uint64_t reserved = 0) {
   OrderedJson root = OrderedJson::object();
   std::set<std::string> names{"__metadata__"};
   if (!metadata.empty()) root["__metadata__"] = metadata;
@@ -48,7 +50,7 @@ std::string header_bytes(const std::string& file, const std::vector<TensorToWrit
     begin = *end;
   }
   std::string json = root.dump();
-  json.append(round_up(json.size(), 8) - json.size(), ' ');
+  json.append(std::max(round_up(json.size(), 8), reserved < 8 ? 0 : reserved - 8) - json.size(), ' ');
   if (json.size() > kMaxHeaderBytes)
     throw cannot_write(file, "", "the header is longer than the format allows");
   std::string bytes(8, '\0');
@@ -57,6 +59,65 @@ std::string header_bytes(const std::string& file, const std::vector<TensorToWrit
 }
 
 }  // namespace
+
+namespace {
+
+std::vector<TensorToWrite> with_texts(std::vector<TensorToWrite> tensors,
+                                      const std::vector<std::pair<std::string, std::string>>& texts,
+                                      bool at_most) {
+  for (const auto& [name, text] : texts)
+    tensors.push_back({name, Dtype::u8, {at_most ? SafetensorsFile::kMaxTextBytes : text.size()}});
+  return tensors;
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::string& file, std::vector<TensorToWrite> tensors,
+                                 const std::map<std::string, std::string>& metadata,
+                                 std::vector<std::string> texts)
+    : file_(file), metadata_(metadata), tensors_(std::move(tensors)), out_(file) {
+  for (std::string& name : texts) texts_.emplace_back(std::move(name), "");
+  header_bytes_ = header_bytes(file, with_texts(tensors_, texts_, true), metadata).size();
+  uint64_t next = header_bytes_;
+  for (const TensorToWrite& tensor : tensors_) {
+    begins_.push_back(next);
+    next += rhapsode::tensor_bytes(file, tensor);
+  }
+  begins_.push_back(next);
+}
+
+void SafetensorsFile::write_text(const std::string& name, std::string text) {
+  for (auto& [known, value] : texts_) {
+    if (known != name) continue;
+    if (text.empty() || text.size() > kMaxTextBytes) throw cannot_write(file_, name, "a text is too long");
+    value = std::move(text);
+    return;
+  }
+  throw cannot_write(file_, name, "no text of this name was announced");
+}
+
+void SafetensorsFile::write(size_t index, uint64_t offset_bytes, std::span<const std::byte> bytes) {
+  if (offset_bytes + bytes.size() > tensor_bytes(index))
+    throw cannot_write(file_, tensors_[index].name, "a tensor has more bytes than its shape");
+  out_.write_at(begins_[index] + offset_bytes, bytes);
+  written_ += bytes.size();
+}
+
+void SafetensorsFile::commit() {
+  std::string all;
+  for (const auto& [name, text] : texts_) {
+    if (text.empty()) throw cannot_write(file_, name, "a text was not written");
+    all += text;
+  }
+  if (header_bytes_ + written_ != begins_.back())
+    throw cannot_write(file_, "", "not every byte of every tensor was written");
+  // The texts are no longer than was reserved for them, so neither is the header.
+  const std::string header =
+      header_bytes(file_, with_texts(tensors_, texts_, false), metadata_, header_bytes_);
+  out_.write_at(0, std::as_bytes(std::span(header)));
+  out_.write_at(begins_.back(), std::as_bytes(std::span(all)));
+  out_.commit();
+}
 
 void write_safetensors(const std::string& file, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata,

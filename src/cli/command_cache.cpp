@@ -9,6 +9,7 @@
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "hub/upkeep.h"
+#include "runtime/packed.h"
 
 namespace rhapsode::cli {
 namespace {
@@ -18,9 +19,17 @@ struct CacheOptions {
   std::optional<std::string> id;
   std::optional<std::string> revision;
   bool dry_run = false;
+  bool packed = false;
 };
 
-OrderedJson listing_json(const std::string& cache, const std::vector<hub::KeptModel>& models) {
+// Where packed caches are, whether they are switched on or not.
+std::string packed_directory(const Globals& globals) {
+  const std::string given = packed_cache_of(globals);
+  return given.empty() ? default_packed_cache() : given;
+}
+
+OrderedJson listing_json(const std::string& cache, const std::vector<hub::KeptModel>& models,
+                         const std::string& packed_at, const std::vector<runtime::PackedEntry>& packed) {
   OrderedJson out{{"cache", cache}, {"models", OrderedJson::array()}, {"total_bytes", 0}};
   uint64_t total = 0;
   for (const hub::KeptModel& model : models) {
@@ -39,12 +48,19 @@ OrderedJson listing_json(const std::string& cache, const std::vector<hub::KeptMo
     total += model.bytes;
   }
   out["total_bytes"] = total;
+  out["packed_cache"] = packed_at;
+  out["packed"] = OrderedJson::array();
+  for (const runtime::PackedEntry& entry : packed)
+    out["packed"].push_back(
+        {{"path", entry.path}, {"source", entry.source}, {"bytes", entry.bytes}, {"current", entry.current}});
   return out;
 }
 
 int list(const Globals& globals, const hub::HubSettings& settings) {
   const std::vector<hub::KeptModel> models = hub::kept_models(settings);
-  if (globals.json) return print_json(listing_json(settings.cache_directory, models)), 0;
+  const std::string packed_at = packed_directory(globals);
+  const std::vector<runtime::PackedEntry> packed = runtime::packed_entries(packed_at);
+  if (globals.json) return print_json(listing_json(settings.cache_directory, models, packed_at, packed)), 0;
   const Style style = stdout_style(globals);
   std::string text;
   uint64_t total = 0;
@@ -60,8 +76,13 @@ int list(const Globals& globals, const hub::HubSettings& settings) {
       text +=
           fmt::format("{:>10}    {}\n", short_bytes(model.partial_bytes), "of downloads that have not ended");
   }
-  print(text + fmt::format("{:>10}  in {} models in {}\n", short_bytes(total), models.size(),
-                           settings.cache_directory));
+  text += fmt::format("{:>10}  in {} models in {}\n", short_bytes(total), models.size(),
+                      settings.cache_directory);
+  for (const runtime::PackedEntry& entry : packed)
+    text += fmt::format("{:>10}  packed: {}{}\n", short_bytes(entry.bytes),
+                        entry.source.empty() ? entry.path : entry.source,
+                        entry.current ? "" : style.yellow("  of no use any more"));
+  print(text);
   return 0;
 }
 
@@ -118,6 +139,15 @@ int verify(const Globals& globals, const hub::HubSettings& settings, const Cache
   return ok ? 0 : exit_code(ErrorKind::integrity);
 }
 
+// What the packed caches add to it.
+hub::Removed with_packed(const Globals& globals, hub::Removed removed, bool stale_only, bool dry_run) {
+  const runtime::PackedRemoved packed =
+      runtime::remove_packed(packed_directory(globals), stale_only, dry_run);
+  removed.paths.insert(removed.paths.end(), packed.paths.begin(), packed.paths.end());
+  removed.bytes += packed.bytes;
+  return removed;
+}
+
 int report_removed(const Globals& globals, const hub::Removed& removed, bool dry_run) {
   if (globals.json) {
     print_json({{"removed", removed.paths}, {"bytes", removed.bytes}, {"dry_run", dry_run}});
@@ -145,7 +175,13 @@ int cache(const Globals& globals, const CacheOptions& options) {
   if (options.action == "ls") return list(globals, settings);
   if (options.action == "verify") return verify(globals, settings, options);
   if (options.action == "prune")
-    return report_removed(globals, hub::prune_cache(settings, options.dry_run), options.dry_run);
+    return report_removed(
+        globals, with_packed(globals, hub::prune_cache(settings, options.dry_run), true, options.dry_run),
+        options.dry_run);
+  if (options.packed && (options.action != "rm" || options.id))
+    throw usage("unexpected-option", "only rm without a model takes --packed", "cache rm --packed");
+  if (options.action == "rm" && options.packed)
+    return report_removed(globals, with_packed(globals, {}, false, false), false);
   if (options.action == "rm") {
     if (!options.id) throw usage("missing-argument", "rm needs a model", "cache rm ID");
     return report_removed(globals, hub::remove_model(settings, *options.id, options.revision.value_or("")),
@@ -167,6 +203,7 @@ void add_cache(Invocation& invocation) {
   command.argument("ACTION", options->action, "ls, rm, verify or prune");
   command.optional_argument("ID", options->id, "a model (rm: needed; verify: all without it)");
   command.option("--revision", options->revision, "R", "rm: this branch, tag or commit alone");
+  command.flag("--packed", options->packed, "rm: all packed caches (see --packed-cache) instead of a model");
   command.flag("--dry-run", options->dry_run, "prune: only say what would go");
   command.action([&invocation, options] { return cache(invocation.globals, *options); });
 }

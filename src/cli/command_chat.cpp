@@ -57,7 +57,9 @@ OrderedJson turn_json(const runtime::GenerateResult& result, const std::string& 
   out["text"] = text;
   out["output_ids"] = result.sequences.front().ids;
   out["finish_reason"] = runtime::finish_reason_name(result.finish_reason);
-  out["usage"] = {{"prompt_tokens", result.prompt_tokens}, {"completion_tokens", result.completion_tokens}};
+  out["usage"] = {{"prompt_tokens", result.prompt_tokens},
+                  {"reused_tokens", result.reused_tokens},
+                  {"completion_tokens", result.completion_tokens}};
   out["timings"] = {{"prompt_ms", result.prompt_ms}, {"decode_ms", result.decode_ms}};
   return out;
 }

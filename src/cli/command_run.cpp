@@ -6,6 +6,8 @@
 #include "cli/invocation.h"
 #include "cli/model_source.h"
 #include "cli/numbers.h"
+#include "cli/prompts_file.h"
+#include "cli/run_json.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/text_source.h"
@@ -16,7 +18,7 @@ namespace rhapsode::cli {
 namespace {
 
 struct RunOptions {
-  std::optional<std::string> prompt, prompt_file, ids, messages, seed, trace;
+  std::optional<std::string> prompt, prompt_file, prompts_file, ids, messages, seed, trace, batch;
   bool raw = false;
 };
 
@@ -25,6 +27,7 @@ void check_inputs(const RunOptions& options) {
   int inputs = 0;
   const std::pair<const char*, bool> all[] = {{"--prompt", options.prompt.has_value()},
                                               {"--prompt-file", options.prompt_file.has_value()},
+                                              {"--prompts-file", options.prompts_file.has_value()},
                                               {"--ids", options.ids.has_value()},
                                               {"--messages", options.messages.has_value()}};
   for (const auto& [name, present] : all)
@@ -33,11 +36,14 @@ void check_inputs(const RunOptions& options) {
     throw Error(ErrorKind::usage, inputs == 0 ? "missing-option" : "conflicting-options",
                 "run takes one prompt")
         .saw(inputs == 0 ? "none" : given)
-        .want("one of --prompt, --prompt-file, --ids, --messages");
+        .want("one of --prompt, --prompt-file, --prompts-file, --ids, --messages");
   if (options.raw && (options.ids || options.messages))
     throw Error(ErrorKind::usage, "conflicting-options", "--raw goes with a text prompt only")
         .saw("--raw and " + given)
-        .want("--raw with --prompt or --prompt-file");
+        .want("--raw with --prompt, --prompt-file or --prompts-file");
+  if (options.batch && !options.prompts_file)
+    throw Error(ErrorKind::usage, "conflicting-options", "--batch goes with --prompts-file")
+        .saw("--batch and " + given);
 }
 
 std::vector<uint32_t> read_prompt(const runtime::Assembly& assembly, const RunOptions& options) {
@@ -45,65 +51,6 @@ std::vector<uint32_t> read_prompt(const runtime::Assembly& assembly, const RunOp
   if (options.messages) return runtime::messages_ids(assembly, read_messages(*options.messages));
   const std::string text = options.prompt ? *options.prompt : read_input(*options.prompt_file);
   return runtime::prompt_ids(assembly, text, options.raw);
-}
-
-OrderedJson pairs_json(const std::vector<std::pair<uint32_t, float>>& pairs) {
-  OrderedJson out = OrderedJson::array();
-  for (const auto& [id, value] : pairs) out.push_back(OrderedJson::array({id, static_cast<double>(value)}));
-  return out;
-}
-
-OrderedJson steps_json(const std::vector<runtime::TraceStep>& steps) {
-  OrderedJson out = OrderedJson::array();
-  for (const runtime::TraceStep& step : steps)
-    out.push_back({{"id", step.id}, {"top", pairs_json(step.top)}, {"probs", pairs_json(step.probs)}});
-  return out;
-}
-
-OrderedJson sequences_json(const std::vector<runtime::GeneratedSequence>& sequences) {
-  OrderedJson out = OrderedJson::array();
-  for (const runtime::GeneratedSequence& sequence : sequences) {
-    OrderedJson item;
-    item["ids"] = sequence.ids;
-    item["text"] = sequence.text ? OrderedJson(*sequence.text) : OrderedJson();
-    item["score"] = sequence.score ? OrderedJson(*sequence.score) : OrderedJson();
-    out.push_back(std::move(item));
-  }
-  return out;
-}
-
-// Tokens a second; null where there was no time to measure.
-OrderedJson rate_json(uint64_t tokens, double ms) {
-  return ms > 0 ? OrderedJson(static_cast<double>(tokens) * 1000 / ms) : OrderedJson();
-}
-
-// The first token comes out of the prompt's pass; the others are decoded.
-uint64_t decoded_tokens(const runtime::GenerateResult& result) {
-  return result.completion_tokens > 0 ? result.completion_tokens - 1 : 0;
-}
-
-OrderedJson result_json(const runtime::Session& session, const runtime::GenerateRequest& request,
-                        const runtime::GenerateResult& result) {
-  const runtime::Assembly& assembly = session.assembly();
-  const OrderedJson sequences = sequences_json(result.sequences);
-  OrderedJson out;
-  out["model"] = assembly.config.active_model;
-  out["model_id"] = assembly.entry().model_id.value;
-  out["prompt_ids"] = request.prompt_ids;
-  out["output_ids"] = sequences.empty() ? OrderedJson::array() : sequences[0]["ids"];
-  out["text"] = sequences.empty() ? OrderedJson() : sequences[0]["text"];
-  out["finish_reason"] = runtime::finish_reason_name(result.finish_reason);
-  out["sequences"] = sequences;
-  out["usage"] = {{"prompt_tokens", result.prompt_tokens}, {"completion_tokens", result.completion_tokens}};
-  out["timings"] = {{"load_ms", session.load_ms()},
-                    {"prompt_ms", result.prompt_ms},
-                    {"decode_ms", result.decode_ms},
-                    {"prompt_tokens_per_s", rate_json(result.prompt_tokens, result.prompt_ms)},
-                    {"decode_tokens_per_s", rate_json(decoded_tokens(result), result.decode_ms)}};
-  out["memory"] = memory_json(session);
-  out["seed"] = request.params.seed;
-  if (request.trace > 0) out["steps"] = steps_json(result.steps);
-  return out;
 }
 
 std::string sequence_text(const runtime::GeneratedSequence& sequence) {
@@ -134,10 +81,11 @@ void say_statistics(const runtime::Session& session, const runtime::GenerateResu
   say(text);
 }
 
-runtime::GenerateRequest make_request(const runtime::Assembly& assembly, const RunOptions& options) {
+runtime::GenerateRequest make_request(const runtime::Assembly& assembly, const RunOptions& options,
+                                      std::vector<uint32_t> prompt_ids) {
   constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
   runtime::GenerateRequest request;
-  request.prompt_ids = read_prompt(assembly, options);
+  request.prompt_ids = std::move(prompt_ids);
   request.params = runtime::resolve_params(assembly);
   if (options.seed) request.params.seed = read_integer("--seed", *options.seed, 0, kMost);
   if (options.trace)
@@ -147,12 +95,48 @@ runtime::GenerateRequest make_request(const runtime::Assembly& assembly, const R
   return request;
 }
 
+// Every prompt of a file, so many at a time; the answers as they would be one by one.
+int run_all(const Globals& globals, const RunOptions& options) {
+  const CancelScope scope;
+  const PromptsFile file(*options.prompts_file);
+  const runtime::Assembly assembly =
+      open_model(globals, "run", file.has_text() ? TextNeed::required : TextNeed::where_present);
+  const size_t together = read_integer("--batch", options.batch.value_or("8"), 1, 256);
+  std::vector<runtime::GenerateRequest> requests;
+  for (std::vector<uint32_t>& ids : file.prompt_ids(assembly, options.raw))
+    requests.push_back(make_request(assembly, options, std::move(ids)));
+  const auto group = [&](size_t first) {
+    return std::span(requests).subspan(first, std::min(together, requests.size() - first));
+  };
+  runtime::RequestSize size{0, 0, 0};
+  for (size_t first = 0; first < requests.size(); first += together) {
+    const runtime::RequestSize one = runtime::batch_size(group(first));
+    size = {std::max(size.context_tokens, one.context_tokens), std::max(size.sequences, one.sequences),
+            std::max(size.logits_rows, one.logits_rows)};
+  }
+  const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows);
+  runtime::Session session = load_model(globals, assembly, plan, size.sequences);
+  OrderedJson results = OrderedJson::array();
+  for (size_t first = 0; first < requests.size() && !interrupted(); first += together) {
+    const std::vector<runtime::GenerateResult> some = runtime::generate_batch(session, group(first));
+    for (size_t i = 0; i < some.size(); ++i) {
+      if (globals.json)
+        results.push_back(answer_json(requests[first + i], some[i]));
+      else
+        print((first + i > 0 ? "---\n" : "") + sequence_text(some[i].sequences.front()) + "\n");
+    }
+  }
+  if (globals.json) print_json(results_json(session, std::move(results)));
+  return interrupted() ? interrupted_exit_code() : 0;
+}
+
 int run(const Globals& globals, const RunOptions& options) {
   check_inputs(options);
+  if (options.prompts_file) return run_all(globals, options);
   const CancelScope scope;
   const runtime::Assembly assembly =
       open_model(globals, "run", options.ids ? TextNeed::where_present : TextNeed::required);
-  runtime::GenerateRequest request = make_request(assembly, options);
+  runtime::GenerateRequest request = make_request(assembly, options, read_prompt(assembly, options));
   const runtime::RequestSize size = runtime::request_size(request);
   const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows);
   runtime::Session session = load_model(globals, assembly, plan, size.sequences);
@@ -178,11 +162,15 @@ void add_run(Invocation& invocation) {
   Command command(invocation, "run", kModelGroup, "Answer one prompt",
                   "  rhapsode run -c rag.yaml --prompt \"Why is the sky blue?\"\n"
                   "  rhapsode run -c rag.yaml --prompt-file - --raw --set max_new_tokens=20 < text\n"
+                  "  rhapsode run -c rag.yaml --prompts-file questions.jsonl --json\n"
                   "  rhapsode run -c rag.yaml --ids 1,415,2936 --set do_sample=false --json");
   const auto options = std::make_shared<RunOptions>();
   command.option("--prompt", options->prompt, "T",
                  "the prompt, through the chat template where there is one");
   command.option("--prompt-file", options->prompt_file, "FILE", "the prompt is a file, as it is; - is stdin");
+  command.option("--prompts-file", options->prompts_file, "FILE",
+                 "a prompt a line, in JSON: text, or an object with prompt, messages or ids; - is stdin");
+  command.option("--batch", options->batch, "N", "with --prompts-file: so many at a time (default 8)");
   command.option("--ids", options->ids, "IDS", "the prompt as token ids: 1,2,3; needs no tokenizer");
   command.option("--messages", options->messages, "FILE", "a JSON list of {role, content}; - is stdin");
   command.flag("--raw", options->raw, "no chat template: the text as it is");

@@ -43,6 +43,12 @@ std::vector<std::string> wanted_sets(const plan::Plan& plan) {
           fmt::format("max_context={}", plan.limits.context_tokens)};
 }
 
+std::optional<uint64_t> process_bytes(const plan::Plan& plan) {
+  for (const plan::DevicePlan& device : plan.devices)
+    if (device.process_bytes > 0) return device.process_bytes;
+  return std::nullopt;
+}
+
 }  // namespace
 
 bool can_be_made_to_fit(const plan::Plan& plan) {
@@ -65,7 +71,8 @@ std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, 
   }
   std::string text = edit_yaml(read_file(config.file), edits, config.file);
   assembly.config = config::load_text(text, {config.file, "", {}});
-  const plan::Plan proof = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows);
+  const plan::Plan proof =
+      runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows, process_bytes(plan));
   if (!proof.fits || assembly.config.active_model != entry.back())
     throw Error(ErrorKind::config, "cannot-edit", "the file's layout does not allow to change it safely")
         .in(config.file)

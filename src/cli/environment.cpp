@@ -64,6 +64,26 @@ uint32_t threads_of(const Globals& globals) {
              : static_cast<uint32_t>(read_integer("--threads", globals.threads, 1, kMost));
 }
 
+std::string default_packed_cache() {
+  std::string cache = environment("XDG_CACHE_HOME").value_or("");
+  if (cache.empty()) {
+    const std::string home = environment("HOME").value_or("");
+    if (home.empty())
+      throw Error(ErrorKind::config, "no-home", "no variable says where caches are")
+          .want("HOME or XDG_CACHE_HOME")
+          .hint("name a directory: --packed-cache DIR");
+    cache = home + "/.cache";
+  }
+  return (std::filesystem::path(cache) / "rhapsode" / "packed").string();
+}
+
+std::string packed_cache_of(const Globals& globals) {
+  std::string where = globals.packed_cache;
+  if (where.empty()) where = environment("RHAPSODE_PACKED_CACHE").value_or("");
+  if (where.empty() || where == "off") return "";
+  return where == "on" ? default_packed_cache() : where;
+}
+
 std::string model_directory(const config::ModelEntry& entry, const Globals& globals) {
   return hub::resolve_model(entry.model_id.value, entry.revision ? entry.revision->value : "main",
                             hub_settings(globals));

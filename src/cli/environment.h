@@ -24,6 +24,11 @@ config::LoadRequest load_request(const Globals& globals, const std::string& comm
 std::optional<config::Machine> machine_of(const Globals& globals);  // --machine
 uint32_t threads_of(const Globals& globals);                        // 0 = all usable cores
 
+// --packed-cache, else RHAPSODE_PACKED_CACHE: the directory, or empty for off.
+std::string packed_cache_of(const Globals& globals);
+// Where it is when it is on: $XDG_CACHE_HOME/rhapsode/packed.
+std::string default_packed_cache();
+
 // Where the active model's files are.
 std::string model_directory(const config::ModelEntry& entry, const Globals& globals);
 

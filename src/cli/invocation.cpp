@@ -26,6 +26,8 @@ void add_globals(Invocation& invocation) {
   text("--isa", globals.isa, "NAME", "kernel set to use (default: the best; see `version`)");
   text("--machine", globals.machine, "SPEC",
        "virtual devices: 2x8GB,cpu=20GB,disk=100GB or 8GB+24GB,cpu=64GB");
+  text("--packed-cache", globals.packed_cache, "WHERE",
+       "keep quantized weights for the next start: on, off (default) or a directory");
   const auto flag = [&](const char* name, bool& to, const char* what) {
     app.add_flag(name, to, what)->group(kGlobalGroup);
   };
@@ -93,6 +95,7 @@ void describe(Invocation& invocation) {
   add_parity(invocation);
   add_tokenize(invocation);
   add_template(invocation);
+  add_quantize(invocation);
   add_import_gguf(invocation);
   add_pull(invocation);
   add_cache(invocation);

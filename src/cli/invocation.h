@@ -22,6 +22,7 @@ struct Globals {
   std::string threads;
   std::string isa;
   std::string machine;
+  std::string packed_cache;
   bool offline = false;
   bool json = false;
   bool quiet = false;
@@ -73,6 +74,7 @@ void add_bench(Invocation& invocation);
 void add_parity(Invocation& invocation);
 void add_tokenize(Invocation& invocation);
 void add_template(Invocation& invocation);
+void add_quantize(Invocation& invocation);
 void add_import_gguf(Invocation& invocation);
 void add_pull(Invocation& invocation);
 void add_cache(Invocation& invocation);

@@ -56,6 +56,18 @@ std::string fetched_model(const config::ModelEntry& entry, const hub::HubSetting
   return hub::pull({id, revision_of(entry)}, settings, hooks).directory;
 }
 
+std::string fetched_text(const config::ModelEntry& entry, const hub::HubSettings& settings,
+                         const Globals& globals) {
+  const std::string& id = entry.model_id.value;
+  const std::string revision = revision_of(entry);
+  if (is_on_this_machine(entry, settings) || hub::has_text(id, revision, settings))
+    return hub::resolve_model(id, revision, settings);
+  if (!globals.quiet) say(fmt::format("fetching the tokenizer of {} from {}\n", id, settings.endpoint));
+  const CancelScope scope;
+  Progress progress("fetching", Progress::Unit::bytes, globals);
+  return hub::pull_text({id, revision}, settings, hooks_of(progress, globals)).directory;
+}
+
 hub::Pulled pull_model(const hub::PullRequest& request, const hub::HubSettings& settings,
                        const Globals& globals) {
   const CancelScope scope;

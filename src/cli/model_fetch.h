@@ -20,6 +20,10 @@ bool is_on_this_machine(const config::ModelEntry& entry, const hub::HubSettings&
 std::string fetched_model(const config::ModelEntry& entry, const hub::HubSettings& settings,
                           const Globals& globals);
 
+// The same for its tokenizer and template alone.
+std::string fetched_text(const config::ModelEntry& entry, const hub::HubSettings& settings,
+                         const Globals& globals);
+
 hub::Pulled pull_model(const hub::PullRequest& request, const hub::HubSettings& settings,
                        const Globals& globals);
 

@@ -23,6 +23,7 @@ runtime::Assembly open_model(const Globals& globals, const std::string& command,
   settings.threads = threads_of(globals);
   settings.isa = globals.isa;
   settings.machine = machine_of(globals);
+  settings.packed_cache = packed_cache_of(globals);
   settings.tokenizer = need != TextNeed::none;
   runtime::Assembly assembly = runtime::assemble(settings);
   if (need == TextNeed::required && !assembly.tokenizer)

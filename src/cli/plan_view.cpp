@@ -106,6 +106,8 @@ std::string change_text(const plan::Change& change, const Style& style) {
 std::string verdict_text(const Plan& plan, const Style& style) {
   if (plan.fits) return style.green("fits") + "\n";
   std::string out = style.red("does not fit") + fmt::format(": {} short\n", bytes_text(plan.bytes_short));
+  for (const auto& [device, bytes] : plan.workable_limits)
+    out += fmt::format("  it would fit with {} on {}\n", bytes_text(bytes), device);
   if (plan.changes.empty()) return out + "no smaller setting is known: choose a smaller model\n";
   out += "what would change that:\n";
   for (const plan::Change& change : plan.changes) out += change_text(change, style);
@@ -157,6 +159,8 @@ OrderedJson plan_json(const Plan& plan) {
   for (const auto& [module, device] : plan.device_map) out["device_map"][module] = device;
   out["max_context"] = plan.max_context;
   out["bytes_short"] = plan.bytes_short;
+  out["workable_limits"] = OrderedJson::object();
+  for (const auto& [device, bytes] : plan.workable_limits) out["workable_limits"][device] = bytes;
   out["downgrades"] = OrderedJson::array();
   for (const plan::Downgrade& down : plan.downgrades)
     out["downgrades"].push_back(

@@ -1,6 +1,7 @@
 #include "cli/text_source.h"
 
 #include "cli/environment.h"
+#include "cli/model_fetch.h"
 #include "cli/numbers.h"
 
 namespace rhapsode::cli {
@@ -15,17 +16,14 @@ runtime::TextFiles open_text(const Globals& globals, const std::optional<std::st
         .hint("rhapsode " + command + " --help");
   if (tokenizer_directory) return runtime::load_text(*tokenizer_directory, nullptr);
   const config::Config config = config::load(load_request(globals, command));
-  return runtime::load_text(model_directory(config.active(), globals), &config.active());
+  return runtime::load_text(fetched_text(config.active(), hub_settings(globals), globals), &config.active());
 }
 
-OrderedJson read_messages(const std::string& file) {
-  const std::string name = file == "-" ? "stdin" : file;
-  const std::string text = read_input(file);
-  const Json messages = parse_json(text, name, ErrorKind::usage);
+void check_messages(const Json& messages, const std::string& name, const std::string& place) {
   const auto refuse = [&](const std::string& path, const std::string& found) {
     throw Error(ErrorKind::usage, "bad-messages", "the messages are not a conversation")
         .in(name)
-        .at(path)
+        .at(place + path)
         .saw(found)
         .want("a list of objects with \"role\" and \"content\"");
   };
@@ -38,6 +36,12 @@ OrderedJson read_messages(const std::string& file) {
     if (!message.contains("role")) refuse(path, "an object without \"role\"");
     if (!message.at("role").is_string()) refuse(path + "/role", message.at("role").type_name());
   }
+}
+
+OrderedJson read_messages(const std::string& file) {
+  const std::string name = file == "-" ? "stdin" : file;
+  const std::string text = read_input(file);
+  check_messages(parse_json(text, name, ErrorKind::usage), name, "");
   return OrderedJson::parse(text);
 }
 

@@ -11,6 +11,9 @@ namespace rhapsode::cli {
 runtime::TextFiles open_text(const Globals& globals, const std::optional<std::string>& tokenizer_directory,
                              const std::string& command);
 
+// Throws where this is no list of {role, content}; `place` is its JSON pointer within `name`.
+void check_messages(const Json& messages, const std::string& name, const std::string& place);
+
 // A JSON list of {role, content}, keys in their order; "-" is stdin.
 OrderedJson read_messages(const std::string& file);
 

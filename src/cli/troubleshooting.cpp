@@ -9,7 +9,7 @@ namespace {
 
 using config::ModelEntry;
 
-Answer out_of_memory(const MachineFacts& machine) {
+Answer out_of_memory(const MachineFacts& machine, const ModelEntry* entry) {
   Answer answer{"Out of Memory (OOM)", {}, {}};
   answer.facts.push_back(fmt::format("{} can be taken now of {} of memory",
                                      bytes_text(machine.inventory.available_bytes),
@@ -21,8 +21,18 @@ Answer out_of_memory(const MachineFacts& machine) {
       "a model that does not fit is refused before anything is loaded, with the bytes that are short and the "
       "changes "
       "that make it fit");
+  answer.facts.emplace_back(
+      "max_gpu_memory and max_memory are limits: a smaller one makes a model use less only by refusing it; "
+      "what "
+      "makes it smaller is quantization (8bit, then 4bit), layers on the cpu (a `cpu` entry in max_memory), "
+      "a "
+      "shorter context, a smaller model");
+  if (entry != nullptr && !entry->quantization)
+    answer.facts.emplace_back("quantization is not set: 8bit holds half of 16-bit weights, 4bit about 0.3");
   answer.commands = {"rhapsode plan -c FILE", "rhapsode plan -c FILE --emit-config fitting.yaml",
-                     "rhapsode plan -c FILE --set max_context=2048"};
+                     "rhapsode plan -c FILE --set quantization=8bit",
+                     "rhapsode plan -c FILE --set max_context=2048",
+                     "rhapsode plan -c FILE --set 'max_memory={0: 8GB, cpu: 20GB}'"};
   return answer;
 }
 
@@ -37,6 +47,9 @@ Answer slow(const MachineFacts& machine, const ModelEntry* entry) {
   answer.facts.emplace_back("use_flash_attention_2 changes nothing here: attention is always fused");
   if (machine.huge_pages == "never")
     answer.facts.emplace_back("transparent huge pages are off: loading and reading weights are slower");
+  answer.facts.emplace_back(
+      "quantized weights are fewer bytes to read and more work to expand: bench tells which wins on this "
+      "machine");
   if (entry == nullptr) return answer;
   const auto& generation = entry->generation;
   if (generation.num_beams && generation.num_beams->value > 1)
@@ -63,6 +76,8 @@ Answer poor_quality(const ModelEntry* entry) {
   if (generation.temperature && generation.temperature->value > 1.2)
     answer.facts.push_back(
         fmt::format("temperature is {}: above 1.2 words become random", generation.temperature->value));
+  if (generation.do_sample && !generation.do_sample->value)
+    answer.facts.emplace_back("do_sample is false: greedy answers repeat themselves more than sampled ones");
   if (!generation.repetition_penalty && !generation.no_repeat_ngram_size)
     answer.facts.emplace_back("neither repetition_penalty nor no_repeat_ngram_size is set");
   if (generation.max_new_tokens && generation.max_new_tokens->value < 128)
@@ -111,7 +126,7 @@ Answer not_loading(const hub::HubSettings& hub, const ModelEntry* entry, bool on
 
 std::vector<Answer> troubleshooting(const MachineFacts& machine, const hub::HubSettings& hub,
                                     const ModelEntry* entry, bool on_this_machine) {
-  return {out_of_memory(machine), slow(machine, entry), poor_quality(entry), deterministic(entry),
+  return {out_of_memory(machine, entry), slow(machine, entry), poor_quality(entry), deterministic(entry),
           not_loading(hub, entry, on_this_machine)};
 }
 

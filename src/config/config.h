@@ -106,6 +106,7 @@ struct ModelEntry {
   Maybe<bool> low_cpu_mem_usage, trust_remote_code, use_flash_attention_2;
   Maybe<std::string> numerics;           // fast (default) | hf-exact
   Maybe<std::string> llm_int8_outliers;  // call (default) | row
+  Maybe<std::string> kv_cache_dtype;     // auto (default) | int8
   Maybe<std::string> accounting;         // full (default) | weights
   Maybe<std::string> devices;            // virtual devices, as parse_machine reads them; --machine wins
   Maybe<std::string> defaults;           // guide (default) | transformers

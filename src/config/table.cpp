@@ -147,6 +147,17 @@ constexpr std::array kLoading = {
             "Outlier columns of 8bit. call: a column that is an outlier for one token of a prompt is one "
             "for all of them, as in bitsandbytes. row: each token for itself, so that a result never "
             "depends on what is computed beside it."},
+    Key{.name = "kv_cache_dtype",
+        .alias = "",
+        .slot = &M::kv_cache_dtype,
+        .choices = "auto int8",
+        .guide_default = "\"auto\"",
+        .transformers_default = "\"auto\"",
+        .section = kBeyond,
+        .effect = "How keys and values of past tokens are held. auto: in torch_dtype. int8: 8-bit codes with "
+                  "a scale "
+                  "for each token and head, about half the memory of 16 bits; the loss is stated in "
+                  "docs/quantization.md."},
     Key{.name = "accounting",
         .alias = "",
         .slot = &M::accounting,

@@ -51,8 +51,12 @@ class Device {
   // Throws Error(does_not_fit) above the limit or where the system has no memory; `purpose` goes into the
   // message.
   Buffer allocate(uint64_t bytes, const std::string& purpose);
+  // The same from a file: `bytes` bytes from `offset_bytes` (a multiple of 4096) on, as they are there; what
+  // is written into them stays in memory. Counts as an allocation.
+  Buffer map_file(int fd, uint64_t offset_bytes, uint64_t bytes, const std::string& purpose);
 
  private:
+  void require_room(uint64_t bytes, const std::string& purpose) const;
   friend class Buffer;
   void release(uint64_t bytes) { used_bytes_ -= bytes; }
 

@@ -59,32 +59,60 @@ std::string cpu_name() {
   return "unknown CPU";
 }
 
-struct CgroupMemory {
-  uint64_t limit = 0;
-  uint64_t used = 0;
-};
+constexpr const char* kMembership = "/proc/self/cgroup";
+constexpr const char* kMount = "/sys/fs/cgroup";
 
-// The tightest limit from this process's cgroup up to the root, in either version's layout.
-CgroupMemory cgroup_memory(uint64_t ram_bytes) {
+// Names of one version's files and of its counters of file pages, those of groups below included.
+struct CgroupFiles {
+  const char *limit, *used, *inactive, *active, *mapped;
+};
+constexpr CgroupFiles kFirstVersion = {"memory.limit_in_bytes", "memory.usage_in_bytes",
+                                       "total_inactive_file", "total_active_file", "total_mapped_file"};
+constexpr CgroupFiles kSecondVersion = {"memory.max", "memory.current", "inactive_file", "active_file",
+                                        "file_mapped"};
+
+uint64_t counter_in(const std::string& file, const std::string& key) {
+  std::ifstream in(file);
+  std::string name;
+  for (uint64_t value = 0; in >> name >> value;)
+    if (name == key) return value;
+  return 0;
+}
+
+std::optional<CgroupMemory> memory_of(const std::string& directory, const CgroupFiles& files) {
+  const std::optional<uint64_t> limit = number_in(directory + "/" + files.limit);
+  const std::optional<uint64_t> used = number_in(directory + "/" + files.used);
+  if (!limit || !used) return std::nullopt;
+  const std::string stat = directory + "/memory.stat";
+  const uint64_t cached = counter_in(stat, files.inactive) + counter_in(stat, files.active);
+  const uint64_t given_back = cached - std::min(cached, counter_in(stat, files.mapped));
+  return CgroupMemory{*limit, *used - std::min(*used, given_back)};
+}
+
+}  // namespace
+
+uint64_t CgroupMemory::available_bytes() const {
+  constexpr uint64_t kKernelShare = 256, kKernelBytes = 2 << 20;
+  const uint64_t taken = taken_bytes + limit_bytes / kKernelShare + kKernelBytes;
+  return limit_bytes - std::min(limit_bytes, taken);
+}
+
+CgroupMemory cgroup_memory(const std::string& membership_file, const std::string& mount, uint64_t ram_bytes) {
   CgroupMemory tightest;
-  const auto consider = [&](const std::string& directory, const char* limit_name, const char* used_name) {
-    const std::optional<uint64_t> limit = number_in(directory + "/" + limit_name);
-    const std::optional<uint64_t> used = number_in(directory + "/" + used_name);
-    if (!limit || !used || *limit >= ram_bytes) return;
-    if (tightest.limit == 0 ||
-        *limit - std::min(*limit, *used) < tightest.limit - std::min(tightest.limit, tightest.used))
-      tightest = {*limit, *used};
+  const auto consider = [&](const std::string& directory, const CgroupFiles& files) {
+    const std::optional<CgroupMemory> found = memory_of(directory, files);
+    if (!found || found->limit_bytes >= ram_bytes) return;
+    if (tightest.limit_bytes == 0 || found->available_bytes() < tightest.available_bytes()) tightest = *found;
   };
-  std::ifstream in("/proc/self/cgroup");
+  std::ifstream in(membership_file);
   for (std::string line; std::getline(in, line);) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
     std::string path = line.substr(second + 1);
     while (true) {
-      if (controllers.empty()) consider("/sys/fs/cgroup" + path, "memory.max", "memory.current");
-      if (controllers == "memory")
-        consider("/sys/fs/cgroup/memory" + path, "memory.limit_in_bytes", "memory.usage_in_bytes");
+      if (controllers.empty()) consider(mount + path, kSecondVersion);
+      if (controllers == "memory") consider(mount + "/memory" + path, kFirstVersion);
       if (path.empty() || path == "/") break;
       path.resize(path.rfind('/'));
     }
@@ -92,7 +120,14 @@ CgroupMemory cgroup_memory(uint64_t ram_bytes) {
   return tightest;
 }
 
-}  // namespace
+uint64_t memory_within_reach() {
+  const SystemMemory memory = system_memory();
+  uint64_t reach = proc_bytes("/proc/meminfo", "MemAvailable").value_or(memory.free) +
+                   proc_bytes("/proc/meminfo", "SwapFree").value_or(0);
+  const CgroupMemory cgroup = cgroup_memory(kMembership, kMount, memory.total);
+  if (cgroup.limit_bytes > 0) reach = std::min(reach, cgroup.available_bytes());
+  return reach;
+}
 
 Inventory read_inventory() {
   Inventory inventory;
@@ -101,11 +136,10 @@ Inventory read_inventory() {
   const SystemMemory memory = system_memory();
   inventory.ram_bytes = proc_bytes("/proc/meminfo", "MemTotal").value_or(memory.total);
   inventory.available_bytes = proc_bytes("/proc/meminfo", "MemAvailable").value_or(memory.free);
-  const CgroupMemory cgroup = cgroup_memory(inventory.ram_bytes);
-  if (cgroup.limit > 0) {
-    inventory.cgroup_limit_bytes = cgroup.limit;
-    inventory.available_bytes =
-        std::min(inventory.available_bytes, cgroup.limit - std::min(cgroup.limit, cgroup.used));
+  const CgroupMemory cgroup = cgroup_memory(kMembership, kMount, inventory.ram_bytes);
+  if (cgroup.limit_bytes > 0) {
+    inventory.cgroup_limit_bytes = cgroup.limit_bytes;
+    inventory.available_bytes = std::min(inventory.available_bytes, cgroup.available_bytes());
   }
   return inventory;
 }

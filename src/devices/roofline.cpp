@@ -62,6 +62,10 @@ double measure_read(const kernels::Kernels& kernels, ThreadPool& pool, std::span
   return read_rate(kernels, pool, data, streams, pool.threads());
 }
 
+double measure_fma(const kernels::Kernels& kernels, ThreadPool& pool) {
+  return fma_rate(kernels, pool, pool.threads());
+}
+
 Roofline measure_roofline(const kernels::Kernels& kernels, ThreadPool& pool, const RooflineOptions& options) {
   const uint64_t bytes = options.bytes_per_thread * pool.threads();
   Device device("roofline", bytes, kernels);

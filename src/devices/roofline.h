@@ -42,4 +42,7 @@ Roofline measure_roofline(const kernels::Kernels& kernels, ThreadPool& pool,
 double measure_read(const kernels::Kernels& kernels, ThreadPool& pool, std::span<const std::byte> data,
                     uint32_t streams);
 
+// Multiply-adds of all threads, in registers; GFLOP/s.
+double measure_fma(const kernels::Kernels& kernels, ThreadPool& pool);
+
 }  // namespace rhapsode::devices

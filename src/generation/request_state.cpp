@@ -47,6 +47,8 @@ RequestState::RequestState(const Params& params, std::vector<uint32_t> prompt, u
       stops_(params, prompt_tokens_, std::move(options.clock)),
       draws_(params.seed, options.stream) {
   assert(params.num_beams == 1);
+  most_drafted_ = static_cast<uint64_t>(params.prompt_lookup_num_tokens.value_or(0));
+  draft_width_ = std::min(most_drafted_, kFirstWidth);
 }
 
 uint32_t RequestState::choose(std::span<float> logits, Step& step) {
@@ -74,8 +76,8 @@ Step RequestState::push_logits(std::span<float> logits) {
 
 std::vector<uint32_t> RequestState::draft() {
   if (!params_.prompt_lookup_num_tokens) return {};
-  const LookupLimits limits{static_cast<uint64_t>(*params_.prompt_lookup_num_tokens),
-                            static_cast<uint64_t>(params_.max_matching_ngram_size), stops_.max_length()};
+  const LookupLimits limits{draft_width_, static_cast<uint64_t>(params_.max_matching_ngram_size),
+                            stops_.max_length()};
   return lookup_draft(
       ids_, limits,
       [this](std::span<const uint32_t> ids, uint32_t token) { return processors_.forbids(ids, token); },
@@ -93,7 +95,15 @@ Step RequestState::push_draft_logits(std::span<const uint32_t> draft, std::span<
     if (finished_ || (i < draft.size() && id != draft[i])) break;
   }
   step.finished = finished_;
+  if (!draft.empty()) adapt_width(draft.size(), step.ids.size() - 1);
   return step;
+}
+
+// A quotation goes on for long, a chance match soon ends: what was right twice as far is asked for next, what
+// was wrong costs a pass for nothing.
+void RequestState::adapt_width(uint64_t drafted, uint64_t right) {
+  draft_width_ = right == drafted ? std::max(draft_width_, 2 * drafted) : std::max(kLeastWidth, right + 1);
+  draft_width_ = std::min(draft_width_, most_drafted_);
 }
 
 }  // namespace rhapsode::generation

@@ -54,7 +54,8 @@ class RequestState {
   // Scores of the next token, vocab_size of them. The row is overwritten. Must not be called once finished.
   Step push_logits(std::span<float> logits);
 
-  // A guess at the tokens that follow; empty where prompt lookup is off or finds nothing.
+  // A guess at the tokens that follow; empty where prompt lookup is off or finds nothing. It is as long as
+  // guesses have been right of late, at most prompt_lookup_num_tokens.
   std::vector<uint32_t> draft();
   // Verifies a draft: draft.size() + 1 rows, row i computed after ids() and the first i ids of the draft.
   // Appends what push_logits would have appended row by row, so the result equals decoding without a draft.
@@ -62,7 +63,10 @@ class RequestState {
   Step push_draft_logits(std::span<const uint32_t> draft, std::span<float> rows);
 
  private:
+  static constexpr uint64_t kFirstWidth = 4, kLeastWidth = 2;
+
   uint32_t choose(std::span<float> logits, Step& step);
+  void adapt_width(uint64_t drafted, uint64_t right);
 
   Params params_;
   uint64_t prompt_tokens_, vocab_size_;
@@ -74,6 +78,7 @@ class RequestState {
   std::optional<FinishReason> finished_;
   Candidates left_;
   std::vector<float> probabilities_;
+  uint64_t most_drafted_ = 0, draft_width_ = 0;  // tokens of a draft: what was asked for, and now
 };
 
 }  // namespace rhapsode::generation

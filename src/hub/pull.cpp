@@ -27,12 +27,16 @@ bool has_other_weights(const fs::path& snapshot) {
   return false;
 }
 
+bool has_small_files(const RepoCache& cache, const std::string& commit, const Tree& tree) {
+  for (const std::string& name : wanted_small_files(tree))
+    if (size_of_file(cache.snapshot(commit) / name) != tree.at(name).size_bytes) return false;
+  return true;
+}
+
 bool snapshot_is_whole(const RepoCache& cache, const std::string& commit, const std::optional<Tree>& tree) {
   const fs::path snapshot = cache.snapshot(commit);
   if (!is_file(snapshot / "config.json")) return false;
-  if (tree)
-    for (const std::string& name : wanted_small_files(*tree))
-      if (size_of_file(snapshot / name) != tree->at(name).size_bytes) return false;
+  if (tree && !has_small_files(cache, commit, *tree)) return false;
   if (is_file(snapshot / kSingleWeights)) return true;
   const fs::path index = snapshot / kWeightsIndex;
   if (!is_file(index)) return has_other_weights(snapshot);
@@ -125,13 +129,22 @@ Pulled kept_snapshot(const RepoCache& cache, const std::string& commit) {
     std::error_code code;
     const std::string blob = fs::read_symlink(entry.path(), code).filename().string();
     const bool known = blob.size() == 64 && is_etag(blob);
-    result.files.push_back({fs::relative(entry.path(), result.directory).string(), *size,
+    result.files.push_back({entry.path().lexically_relative(result.directory).string(), *size,
                             known ? blob : file_digest(entry.path().string(), Digest::Kind::sha256),
                             Source::cache});
   }
   std::sort(result.files.begin(), result.files.end(),
             [](const PulledFile& a, const PulledFile& b) { return a.name < b.name; });
   return result;
+}
+
+// Where it is to come, and what is known of it.
+void open_snapshot(Pull& pull) {
+  pull.cache.prepare();
+  pull.cache.keep_tree(pull.commit, pull.tree);
+  for (const std::string& path : absent_files(pull.tree)) pull.cache.keep_absence(pull.commit, path);
+  pull.result.commit = pull.commit;
+  pull.result.directory = pull.cache.snapshot(pull.commit).string();
 }
 
 std::string index_text_of(const Pull& pull, const std::string& file) {
@@ -144,6 +157,25 @@ bool is_whole(const std::string& id, const std::string& revision, const HubSetti
   const RepoCache cache(settings, id);
   const std::optional<std::string> commit = cache.commit_of(revision);
   return commit && snapshot_is_whole(cache, *commit, cache.tree(*commit));
+}
+
+bool has_text(const std::string& id, const std::string& revision, const HubSettings& settings) {
+  const RepoCache cache(settings, id);
+  const std::optional<std::string> commit = cache.commit_of(revision);
+  if (!commit || !is_file(cache.snapshot(*commit) / "tokenizer.json")) return false;
+  const std::optional<Tree> tree = cache.tree(*commit);
+  return !tree || has_small_files(cache, *commit, *tree);
+}
+
+Pulled pull_text(const PullRequest& request, const HubSettings& settings, const PullHooks& hooks) {
+  check_repo_id(request.id);
+  check_revision(request.revision);
+  Pull pull(request, settings, hooks);
+  look_up(pull);
+  open_snapshot(pull);
+  fetch(pull, wanted_small_files(pull.tree));
+  pull.cache.keep_ref(request.revision, pull.commit);
+  return std::move(pull.result);
 }
 
 Pulled pull(const PullRequest& request, const HubSettings& settings, const PullHooks& hooks) {
@@ -166,11 +198,7 @@ Pulled pull(const PullRequest& request, const HubSettings& settings, const PullH
   Pull pull(request, settings, hooks);
   look_up(pull);
   const std::vector<std::string> small = small_files(request.id, pull.tree);
-  cache.prepare();
-  cache.keep_tree(pull.commit, pull.tree);
-  for (const std::string& path : absent_files(pull.tree)) cache.keep_absence(pull.commit, path);
-  pull.result.commit = pull.commit;
-  pull.result.directory = cache.snapshot(pull.commit).string();
+  open_snapshot(pull);
   fetch(pull, small);
   if (hooks.before_weights) hooks.before_weights(pull.result.directory);
   const std::string index = (fs::path(pull.result.directory) / kWeightsIndex).string();

@@ -43,6 +43,13 @@ struct PullRequest {
 // that is whole already, no socket is opened.
 Pulled pull(const PullRequest& request, const HubSettings& settings, const PullHooks& hooks);
 
+// Everything but the weights: what tokenizing and templates need. Such a snapshot is not whole.
+Pulled pull_text(const PullRequest& request, const HubSettings& settings, const PullHooks& hooks);
+
+// True where the snapshot of `revision` in the cache has a tokenizer and all that its repository has beside
+// it.
+bool has_text(const std::string& id, const std::string& revision, const HubSettings& settings);
+
 // True where the snapshot of `revision` in the cache has its config and all its weights, or weights of a kind
 // that we do not fetch.
 bool is_whole(const std::string& id, const std::string& revision, const HubSettings& settings);

@@ -37,7 +37,11 @@ constexpr uint32_t kBlockTokens = 64;
 struct AttendBlock {
   const void* k;   // [head_dim][kBlockTokens] of kv_dtype
   const void* v;   // [kBlockTokens][head_dim] of kv_dtype
-  Dtype kv_dtype;  // f32, f16 or bf16
+  Dtype kv_dtype;  // f32, f16, bf16, or i8: codes of a scale a token
+  // i8 only, [kBlockTokens] each: score = (dot(q, codes of k) * k_scale) * scale; a token's weight is
+  // multiplied by its v_scale before the codes of v are, and enters the sum l without it.
+  const float* k_scales;
+  const float* v_scales;
   uint32_t head_dim;
   uint32_t queries;  // rows of q
   const float* q;    // [queries][q_stride], the scale is not yet applied
@@ -60,6 +64,8 @@ struct AttendBlock {
 // constant is kept because codes downstream flip with the last bits: with the exact quotient a small model's
 // logits differ by whole units from what transformers computes, with this one by 1e-5.
 constexpr float kInt8Step = 6.200124e-05f;
+// 1 / 127 as quant/codec.h multiplies a code and its scb by it.
+constexpr float kInt8Inverse = 7.874015718698502e-3f;
 
 constexpr uint32_t kTernaryTokens = 4;
 
@@ -121,6 +127,22 @@ struct Kernels {
     uint64_t blocks;
   };
   void (*tile_fixed)(const FixedTile& tile, float* c, uint64_t c_stride, bool first);
+  // Outlier columns of int8. marks: bit k % 32 of word k / 32 is |x[k]| >= threshold with x rounded to f16,
+  // (n + 31) / 32 words, the last one's other bits 0.
+  void (*mark_outliers)(const float* x, uint64_t n, float threshold, uint32_t* marks);
+  // Of each listed column of a panel its 32 dequantized values R((code * scb) * (1 / 127)): out[count][32].
+  void (*expand_int8_columns)(Dtype D, const void* panel, const uint32_t* columns, uint64_t count,
+                              float* out);
+  // c[t][r] (+)= sum over i of x[t * x_stride + columns[i]] * b[i][r], one fma chain; tokens <= gemm_tokens.
+  struct ColumnTile {
+    const float* b;
+    const float* x;
+    uint64_t x_stride;
+    const uint32_t* columns;
+    uint64_t count;
+    uint32_t tokens;
+  };
+  void (*tile_columns)(const ColumnTile& tile, float* c, uint64_t c_stride, bool first);
   // Turns 32 int32 sums of one token into the y of gemv_quantized[int8]; scb [32].
   void (*finish_int8)(const float* scb, float scale, float* c);
 
@@ -172,8 +194,13 @@ struct Kernels {
   // Reads `bytes` (a multiple of 512) from each of one or two far streams (b may be null) and does nothing
   // else with them; the result depends on every byte.
   uint32_t (*probe_read)(const void* a, const void* b, uint64_t bytes);
-  // `rounds` of independent fused multiply-adds in registers; returns the floating-point operations done.
+  // `rounds` of independent multiply-adds in registers; each returns the operations done. probe_fma: fused
+  // fp32; probe_int16: int16 pairs summed to 32 bits; probe_int8: bytes summed to 32 bits; probe_int8_words:
+  // bytes summed to 16 bits.
   uint64_t (*probe_fma)(uint64_t rounds);
+  uint64_t (*probe_int16)(uint64_t rounds);
+  uint64_t (*probe_int8)(uint64_t rounds);
+  uint64_t (*probe_int8_words)(uint64_t rounds);
 };
 
 // Sets that this build has, best first; `supported` tells whether this CPU can run it.

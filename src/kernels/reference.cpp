@@ -23,6 +23,9 @@ constinit const Kernels kReference = {
                      reference::expand_fixed_codes<Format::fp4_nested>},
     .tile_int16 = reference::tile_int16,
     .tile_fixed = reference::tile_fixed,
+    .mark_outliers = reference::mark_outliers,
+    .expand_int8_columns = reference::expand_int8_columns,
+    .tile_columns = reference::tile_columns,
     .finish_int8 = reference::finish_int8,
     .dot_ternary = reference::dot_ternary,
     .gemm_tokens = reference::kGemmTokens,
@@ -45,6 +48,9 @@ constinit const Kernels kReference = {
     .attend_finish = reference::attend_finish,
     .probe_read = reference::probe_read,
     .probe_fma = reference::probe_fma,
+    .probe_int16 = reference::probe_int16,
+    .probe_int8 = reference::probe_int8,
+    .probe_int8_words = reference::probe_int8_words,
 };
 
 }  // namespace rhapsode::kernels

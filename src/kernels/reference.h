@@ -34,6 +34,9 @@ void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint
 void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
                 uint64_t c_stride, bool first);
 void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first);
+void mark_outliers(const float* x, uint64_t n, float threshold, uint32_t* marks);
+void expand_int8_columns(Dtype D, const void* panel, const uint32_t* columns, uint64_t count, float* out);
+void tile_columns(const Kernels::ColumnTile& tile, float* c, uint64_t c_stride, bool first);
 void finish_int8(const float* scb, float scale, float* c);
 void expand_ternary(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
 void dot_ternary(const void* panel, const int8_t* codes, uint64_t codes_stride, uint32_t tokens,
@@ -59,6 +62,9 @@ void attend_finish(Dtype D, uint32_t head_dim, float l, const float* o, float* o
 
 uint32_t probe_read(const void* a, const void* b, uint64_t bytes);
 uint64_t probe_fma(uint64_t rounds);
+uint64_t probe_int16(uint64_t rounds);
+uint64_t probe_int8(uint64_t rounds);
+uint64_t probe_int8_words(uint64_t rounds);
 
 }  // namespace rhapsode::kernels::reference
 

@@ -11,6 +11,7 @@ namespace rhapsode::kernels::reference {
 namespace {
 
 float cached(Dtype dtype, const void* data, uint64_t index) {
+  if (dtype == Dtype::i8) return static_cast<const int8_t*>(data)[index];
   float x;
   load(dtype, static_cast<const std::byte*>(data) + index * dtype_bytes(dtype), 1, &x);
   return x;
@@ -20,6 +21,7 @@ float score(const AttendBlock& block, const float* q, uint32_t token) {
   float sum = 0.0f;
   for (uint32_t d = 0; d < block.head_dim; ++d)
     sum = std::fma(q[d], cached(block.kv_dtype, block.k, uint64_t{d} * kBlockTokens + token), sum);
+  if (block.kv_dtype == Dtype::i8) sum = sum * block.k_scales[token];
   sum = sum * block.scale;
   return block.softcap == 0.0f ? sum : block.softcap * tanh_f32(sum / block.softcap);
 }
@@ -40,6 +42,7 @@ void attend_row(const AttendBlock& block, uint32_t query) {
   for (uint32_t j = begin; j < end; ++j) {
     p[j] = exp_f32(p[j] - maximum);
     partials[j % 16] += p[j];
+    if (block.kv_dtype == Dtype::i8) p[j] = p[j] * block.v_scales[j];
   }
   for (uint32_t width = 8; width > 0; width /= 2)
     for (uint32_t j = 0; j < width; ++j) partials[j] += partials[j + width];

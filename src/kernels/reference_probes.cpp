@@ -20,6 +20,22 @@ uint32_t probe_read(const void* a, const void* b, uint64_t bytes) {
   return static_cast<uint32_t>(all) | static_cast<uint32_t>(all >> 32);
 }
 
+namespace {
+
+// Eight chains of sum = sum * factor + 1 in numbers of type T.
+template <class T>
+uint64_t chains(uint64_t rounds) {
+  T sums[8] = {};
+  volatile T source = 2;
+  const T factor = source;
+  for (uint64_t round = 0; round < rounds; ++round)
+    for (T& sum : sums) sum = sum * factor + 1;
+  for (const T sum : sums) source = sum;
+  return rounds * 8 * 2;
+}
+
+}  // namespace
+
 uint64_t probe_fma(uint64_t rounds) {
   float sums[8] = {};
   volatile float factor = 0.5f;
@@ -28,6 +44,17 @@ uint64_t probe_fma(uint64_t rounds) {
     for (float& sum : sums) sum = std::fma(sum, half, 1.0f);
   for (float sum : sums) factor = sum;
   return rounds * 8 * 2;
+}
+
+// Portable code has one integer multiply-add.
+uint64_t probe_int16(uint64_t rounds) {
+  return chains<uint32_t>(rounds);
+}
+uint64_t probe_int8(uint64_t rounds) {
+  return chains<uint32_t>(rounds);
+}
+uint64_t probe_int8_words(uint64_t rounds) {
+  return chains<uint32_t>(rounds);
 }
 
 }  // namespace rhapsode::kernels::reference

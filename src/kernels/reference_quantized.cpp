@@ -162,6 +162,32 @@ void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, boo
   }
 }
 
+void mark_outliers(const float* x, uint64_t n, float threshold, uint32_t* marks) {
+  std::memset(marks, 0, (n + 31) / 32 * sizeof *marks);
+  for (uint64_t k = 0; k < n; ++k)
+    if (std::fabs(round_to(Dtype::f16, x[k])) >= threshold) marks[k / 32] |= 1u << k % 32;
+}
+
+void expand_int8_columns(Dtype D, const void* panel, const uint32_t* columns, uint64_t count, float* out) {
+  for (uint64_t i = 0; i < count; ++i) {
+    for (uint32_t row = 0; row < kPanelRows; ++row) {
+      const auto code = static_cast<float>(int8_code(panel, row, columns[i]));
+      out[i * kPanelRows + row] = round_to(D, code * read<float>(panel, row) * kInt8Inverse);
+    }
+  }
+}
+
+void tile_columns(const Kernels::ColumnTile& tile, float* c, uint64_t c_stride, bool first) {
+  for (uint32_t t = 0; t < tile.tokens; ++t) {
+    for (uint32_t row = 0; row < kPanelRows; ++row) {
+      float sum = first ? 0.0f : c[t * c_stride + row];
+      for (uint64_t i = 0; i < tile.count; ++i)
+        sum = std::fma(tile.x[t * tile.x_stride + tile.columns[i]], tile.b[i * kPanelRows + row], sum);
+      c[t * c_stride + row] = sum;
+    }
+  }
+}
+
 void finish_int8(const float* scb, float scale, float* c) {
   for (uint32_t row = 0; row < kPanelRows; ++row)
     c[row] = int8_result(std::bit_cast<int32_t>(c[row]), scale, scb[row]);

@@ -129,6 +129,10 @@ class ItemRun {
     work.k = layer_.cache->keys(block, layer_.layer, item_.kv_head);
     work.v = layer_.cache->values(block, layer_.layer, item_.kv_head);
     work.kv_dtype = layer_.cache->dtype();
+    if (work.kv_dtype == Dtype::i8) {
+      work.k_scales = layer_.cache->scales(layer_.cache->keys(block, layer_.layer, item_.kv_head));
+      work.v_scales = layer_.cache->scales(layer_.cache->values(block, layer_.layer, item_.kv_head));
+    }
     work.head_dim = static_cast<uint32_t>(spec_.head_dim);
     work.queries = rows_;
     work.q = s_.q;

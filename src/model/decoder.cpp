@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <limits>
 
 #include "model/linear.h"
 
@@ -58,7 +59,16 @@ class Pass {
   Dtype dtype() const { return d_.weights_->dtype; }
 
   Worker worker(uint32_t member) {
-    return {&kernels_, d_.pool_, member, d_.pool_->threads(), thread_area(member), base_ + at_.packed};
+    float* own = thread_area(member);
+    return {&kernels_,
+            d_.pool_,
+            member,
+            d_.pool_->threads(),
+            own,
+            own + at_.sums,
+            own + at_.rows,
+            reinterpret_cast<uint32_t*>(own + at_.marks),
+            base_ + at_.packed};
   }
 
   void use(size_t area) {
@@ -91,8 +101,8 @@ class Pass {
     spans_.push_back({span.sequence, first, tokens(), static_cast<uint32_t>(span.ids.size())});
     // Tokens that are verified together would have been computed one by one: each is a call of its own.
     const auto count = static_cast<uint32_t>(span.ids.size());
-    for (uint32_t i = 0; span.logits_rows > 1 && i < count; ++i) calls_.push_back({tokens() + i, 1});
-    if (span.logits_rows <= 1) calls_.push_back({tokens(), count});
+    for (uint32_t i = 0; span.verifies && i < count; ++i) calls_.push_back({tokens() + i, 1});
+    if (!span.verifies) calls_.push_back({tokens(), count});
     const uint64_t length = std::max(first + span.ids.size(), span.rope_length);
     rope_lengths_.push_back(grown_length(*span.sequence, length));
     for (size_t i = 0; i < span.ids.size(); ++i) {
@@ -229,26 +239,44 @@ class Pass {
     kernels_.rope(dtype(), head, row, row + rotary / 2, rotary);
   }
 
-  void store_token(uint64_t index, uint64_t t, uint64_t head, float* k, const float* v) {
+  void store_token(uint64_t index, uint64_t t, uint64_t head, const float* k, const float* v) {
     const AttentionSpan& span = spans_[span_of_token_[t]];
     const uint64_t position = span.first_position + (t - span.first_token);
     const uint32_t block = span.sequence->blocks[position / kernels::kBlockTokens];
     const uint64_t slot = position % kernels::kBlockTokens, width = dtype_bytes(d_.cache_->dtype());
     const uint64_t dim = d_.spec_->head_dim;
-    kernels_.store(d_.cache_->dtype(), v, dim, d_.cache_->values(block, index, head) + slot * dim * width);
-    // Keys lie transposed, one column a token: the row is converted where it stands, then scattered.
-    std::byte* row = reinterpret_cast<std::byte*>(k);
-    kernels_.store(d_.cache_->dtype(), k, dim, row);
-    std::byte* column = d_.cache_->keys(block, index, head) + slot * width;
+    std::byte* keys = d_.cache_->keys(block, index, head);
+    std::byte* values = d_.cache_->values(block, index, head);
+    // Keys lie transposed, one column a token: the row is converted in the token's room for the attention's
+    // result, then scattered.
+    std::byte* row = reinterpret_cast<std::byte*>(attn(t));
+    if (d_.cache_->dtype() == Dtype::i8) {
+      d_.cache_->scales(values)[slot] = to_codes(v, dim, row);
+      std::memcpy(values + slot * dim, row, dim);
+      d_.cache_->scales(keys)[slot] = to_codes(k, dim, row);
+    } else {
+      kernels_.store(d_.cache_->dtype(), v, dim, values + slot * dim * width);
+      kernels_.store(d_.cache_->dtype(), k, dim, row);
+    }
+    std::byte* column = keys + slot * width;
     for (uint64_t i = 0; i < dim; ++i)
       std::memcpy(column + i * kernels::kBlockTokens * width, row + i * width, width);
+  }
+
+  // A head's row as int8 codes of its largest magnitude; returns what a code stands for. A row that is not
+  // finite gives a scale that is not.
+  float to_codes(const float* x, uint64_t n, std::byte* codes) const {
+    float largest = 0.0f;
+    kernels_.quantize_int8(x, n, std::numeric_limits<float>::quiet_NaN(), reinterpret_cast<int8_t*>(codes),
+                           &largest);
+    return largest / 127.0f;
   }
 
   void attend(const Worker& worker, uint64_t index) {
     const AttentionLayer layer{d_.spec_, &kernels_,      d_.cache_, index,           dtype(),
                                qkv(0),   at_.qkv_stride, attn(0),   at_.attn_stride, base_ + at_.partials,
                                chunks_};
-    float* scratch = worker.expand + at_.expand_floats;
+    float* scratch = worker.expand + at_.attention;
     for (size_t i = worker.member; i < items_.size(); i += worker.members)
       attend_item(layer, spans_, items_[i], at_.query_rows, scratch);
     bool split = false;
@@ -376,6 +404,7 @@ size_t Decoder::area_of(devices::Device* device, bool has_head) {
 }
 
 void Decoder::forward(std::span<const Span> spans) {
+  if (before_pass_) before_pass_();
   [[maybe_unused]] uint64_t tokens = 0, rows = 0;
   for (const Span& span : spans) {
     tokens += span.ids.size();
@@ -389,6 +418,7 @@ void Decoder::forward(std::span<const Span> spans) {
     if (weights_->is_staged(first)) weights_->bring(first, *pool_);
     size_t end = first + 1;
     while (end < units && !weights_->is_staged(end)) ++end;
+    weights_->bring_ahead(first, end);
     pool_->run([&](uint32_t member) { members[member].run(member, first, end); });
     first = end;
   }

@@ -24,6 +24,7 @@ struct Span {
   std::span<const uint32_t> ids;  // below vocab_size
   uint32_t logits_rows = 0;       // logits wanted of the last so many tokens
   uint64_t rope_length = 0;  // length that length-dependent rotary scaling sees; 0 = up to the span's end
+  bool verifies = false;     // a guess: its tokens are to come out as if they were computed one by one
 };
 
 struct ExecDevices {
@@ -60,6 +61,9 @@ class Decoder {
   KvCache& cache() { return *cache_; }
   const arch::Spec& spec() const { return *spec_; }
 
+  // Called before each pass, on the caller's thread; may throw to refuse it, and nothing is appended then.
+  void before_pass(std::function<void()> check) { before_pass_ = std::move(check); }
+
   // For tests and parity traces: called with the hidden state after the embedding (layer 0) and after each
   // layer.
   using Observer = std::function<void(uint64_t layer, const float* hidden, uint64_t stride, uint32_t tokens)>;
@@ -85,6 +89,7 @@ class Decoder {
   std::vector<size_t> layer_area_;
   size_t head_area_ = 0;
   std::vector<RopeFrequencies> frequencies_;  // of the tables that do not depend on the length
+  std::function<void()> before_pass_;
   Observer observer_;
 };
 

@@ -17,7 +17,8 @@ KvCache::KvCache(const arch::Spec& spec, Dtype dtype, uint64_t blocks, devices::
 KvCache::KvCache(const arch::Spec& spec, Dtype dtype, uint64_t blocks,
                  const std::vector<devices::Device*>& of_layer)
     : dtype_(dtype),
-      head_bytes_(spec.head_dim * kBlockTokens * dtype_bytes(dtype)),
+      elements_bytes_(spec.head_dim * kBlockTokens * dtype_bytes(dtype)),
+      head_bytes_(plan::kv_head_bytes(spec, dtype)),
       kv_heads_(spec.num_key_value_heads),
       layer_bytes_(plan::kv_block_bytes(spec, dtype) / spec.num_hidden_layers),
       references_(blocks, 0) {

@@ -37,12 +37,17 @@ class KvCache {
   // [head_dim][kBlockTokens] and [kBlockTokens][head_dim] of dtype.
   std::byte* keys(uint32_t number, uint64_t layer, uint64_t kv_head) const;
   std::byte* values(uint32_t number, uint64_t layer, uint64_t kv_head) const;
+  // Of i8: what a code of token j of these keys or values is multiplied by, [kBlockTokens].
+  float* scales(std::byte* keys_or_values) const {
+    return reinterpret_cast<float*>(keys_or_values + elements_bytes_);
+  }
 
  private:
   uint32_t take_block();
 
   Dtype dtype_;
-  uint64_t head_bytes_;  // one head's keys (or values) of a block
+  uint64_t elements_bytes_;  // one head's keys (or values) of a block without their scales
+  uint64_t head_bytes_;
   uint64_t kv_heads_;
   uint64_t layer_bytes_;  // of a block
   struct Arena {          // the layers of one device

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "model/linear_routes.h"
 #include "plan/footprint.h"
@@ -12,40 +13,34 @@ namespace {
 
 using quant::kPanelRows;
 
-// A row of sums over ternary values becomes the product; `factor` is the token's.
-void finish_ternary(const Product& product, float factor, float* row, uint64_t count) {
+// A row of sums over ternary values becomes the product; `factor` is the token's, `bias` may be null.
+void finish_ternary(const Product& product, float factor, const float* bias, float* row, uint64_t count) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const plan::WeightFormat& format = product.part->format;
   const float scale = product.part->weight_scale;
+  const auto add_bias = [&] {
+    if (bias != nullptr) kernels.add_bias(row, bias, count);
+  };
   if (format.kind == arch::LinearKind::ternary_over) {
     kernels.round_row(product.dtype, row, count);
     const float divisor = scale * factor;
     for (uint64_t i = 0; i < count; ++i) row[i] /= divisor;
+    kernels.round_row(product.dtype, row, count);
+    add_bias();
+    if (bias != nullptr) kernels.round_row(product.dtype, row, count);
+    return;
+  }
+  if (format.kind == arch::LinearKind::ternary_online) {
+    kernels.scale(Dtype::f32, row, format.exact ? scale : scale / factor, count);
+    add_bias();
     return kernels.round_row(product.dtype, row, count);
   }
-  if (!format.exact) return kernels.scale(product.dtype, row, scale / factor, count);
-  if (format.kind == arch::LinearKind::ternary_times) kernels.round_row(product.dtype, row, count);
+  // weight_scale multiplies the bias too.
+  if (!format.exact && bias == nullptr) return kernels.scale(product.dtype, row, scale / factor, count);
+  if (!format.exact) kernels.scale(Dtype::f32, row, 1.0f / factor, count);
+  add_bias();
+  if (format.exact) kernels.round_row(product.dtype, row, count);
   kernels.scale(product.dtype, row, scale, count);
-}
-
-void finish_rows(const Product& product, Range panels) {
-  const plan::WeightFormat& format = product.part->format;
-  const float* bias = product.linear->bias;
-  if (quant::is_dense(format.format) && bias == nullptr && product.dtype == Dtype::f32 &&
-      format.compute == Dtype::f32)
-    return;
-  const uint64_t first = (product.part->first_panel + panels.begin) * kPanelRows;
-  const uint64_t count = (panels.end - panels.begin) * kPanelRows;
-  for (uint32_t t = 0; t < product.tokens; ++t) {
-    float* row = product.y + t * product.y_stride + first;
-    if (format.format == quant::Format::ternary) {
-      finish_ternary(product, product.x.factors[t], row, count);
-      continue;
-    }
-    if (bias != nullptr) product.worker->kernels->add_bias(row, bias + first, count);
-    if (format.compute != Dtype::f32) product.worker->kernels->round_row(format.compute, row, count);
-    if (product.dtype != format.compute) product.worker->kernels->round_row(product.dtype, row, count);
-  }
 }
 
 bool multiplies_integers(const plan::WeightFormat& format) {
@@ -66,7 +61,44 @@ bool same_input(const Linear::Part& a, const Linear::Part& b) {
          a.format.compute == b.format.compute && a.format.format == b.format.format;
 }
 
+// Roundings of finished sums of any format but ternary.
+void round_sums(const Product& product, float* sums, uint64_t count) {
+  const Dtype compute = product.part->format.compute;
+  if (compute != Dtype::f32) product.worker->kernels->round_row(compute, sums, count);
+  if (product.dtype != compute) product.worker->kernels->round_row(product.dtype, sums, count);
+}
+
 }  // namespace
+
+void finish_row(const Product& product, Range panels) {
+  const uint64_t first = (product.part->first_panel + panels.begin) * kPanelRows;
+  const uint64_t count = (panels.end - panels.begin) * kPanelRows;
+  float* row = product.y + first;
+  if (product.part->format.format == quant::Format::ternary)
+    return finish_ternary(product, product.x.factors[0],
+                          product.linear->bias == nullptr ? nullptr : product.linear->bias + first, row,
+                          count);
+  if (product.linear->bias != nullptr)
+    product.worker->kernels->add_bias(row, product.linear->bias + first, count);
+  round_sums(product, row, count);
+}
+
+void finish_block(const Product& product, uint64_t panel, TokenBlock block, float* sums) {
+  const float* bias = product.linear->bias;
+  if (bias != nullptr) bias += (product.part->first_panel + panel) * kPanelRows;
+  const bool ternary = product.part->format.format == quant::Format::ternary;
+  for (uint32_t t = 0; t < block.tokens && (ternary || bias != nullptr); ++t) {
+    float* row = sums + uint64_t{t} * kPanelRows;
+    if (ternary)
+      finish_ternary(product, product.x.factors[block.first + t], bias, row, kPanelRows);
+    else
+      product.worker->kernels->add_bias(row, bias, kPanelRows);
+  }
+  if (!ternary) round_sums(product, sums, uint64_t{block.tokens} * kPanelRows);
+  for (uint32_t t = 0; t < block.tokens; ++t)
+    std::memcpy(product.out(block.first + t, panel), sums + uint64_t{t} * kPanelRows,
+                kPanelRows * sizeof(float));
+}
 
 float quantize_row(Dtype dtype, const Linear& linear, float* x) {
   float largest = 0.0f;
@@ -100,8 +132,8 @@ void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, u
     }
     packed_for = &part;
     run(product, route, panels, ready);
-    finish_rows(product, panels);
-    if (route == Route::int8) add_outliers(product, panels);
+    // A single token's codes lie where the outlier columns are expanded: the next part makes them anew.
+    if (route == Route::int8 && add_outliers(product, panels) && tokens == 1) packed_for = nullptr;
   }
 }
 

@@ -16,8 +16,12 @@ struct Worker {
   ThreadPool* pool;
   uint32_t member;
   uint32_t members;
-  float* expand;  // [plan::WorkspaceLayout::expand_floats], this member's own
-  float* packed;  // shared: tokens packed for the tile kernels
+  // This member's own areas, as plan::WorkspaceLayout sizes them.
+  float* expand;    // a block of expanded columns, or one token's codes and scales
+  float* sums;      // [plan::kPanelGroup][plan::kTokenBlock][32]
+  float* rows;      // codes of a tile of tokens on their way into `packed`
+  uint32_t* marks;  // a bit a column
+  float* packed;    // shared: tokens packed for the tile kernels
 };
 
 // Tokens that share their int8 outlier columns: those of one sequence in one pass. Ascending, without gaps.

@@ -1,17 +1,17 @@
 #include "model/linear_routes.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "plan/footprint.h"
-#include "quant/codec.h"
 
 namespace rhapsode::model {
 namespace {
 
 using quant::kBlockCols;
 using quant::kPanelRows;
+
+constexpr uint64_t kDenseColumns = 128;  // 16 KiB of floats: half of the smallest first cache in use
 
 uint32_t tile_of(const Product& product) {
   return product.worker->kernels->gemm_tokens;
@@ -21,50 +21,38 @@ size_t format_index(const Product& product) {
   return static_cast<size_t>(product.part->format.format);
 }
 
-// Tokens in groups of a tile, one after the other: [group][padded_cols][tile] floats for dense; the quantized
-// routes put [padded_cols / 2][tile][2] int16 codes there and the group's scales behind them.
-float* group_area(const Product& product, uint64_t group) {
-  return product.worker->packed + group * tile_of(product) * product.part->padded_cols;
+uint64_t group_count(const Product& product) {
+  return (product.tokens + tile_of(product) - 1) / tile_of(product);
 }
-int16_t* group_codes(const Product& product, uint64_t group) {
-  return reinterpret_cast<int16_t*>(group_area(product, group));
+
+// Tokens in groups of a tile, and columns in blocks that a pass over a panel takes at a time: [block][group]
+// [column of the block][tile], so that a pass reads one stream. Dense: floats; the quantized routes put
+// [pair of columns][tile][2] int16 codes into the first half of the area, and scales and marks behind them.
+template <class T>
+T* packed_at(const Product& product, uint64_t block, uint64_t group, uint64_t k) {
+  const uint64_t count = std::min(block, product.part->padded_cols - k);
+  return reinterpret_cast<T*>(product.worker->packed) +
+         (k * group_count(product) + group * count) * tile_of(product);
 }
+float* packed_floats(const Product& product, uint64_t group, uint64_t k) {
+  return packed_at<float>(product, kDenseColumns, group, k);
+}
+int16_t* packed_codes(const Product& product, uint64_t group, uint64_t k) {
+  return packed_at<int16_t>(product, plan::kColumnBlock, group, k);
+}
+float* behind_codes(const Product& product) {
+  return product.worker->packed + group_count(product) * tile_of(product) * product.part->padded_cols / 2;
+}
+// int8: one a token, [group][tile]; fixed: [group][block of 64 columns][tile].
 float* group_scales(const Product& product, uint64_t group) {
-  return group_area(product, group) + tile_of(product) * product.part->padded_cols / 2;
+  const uint64_t each =
+      product.part->format.format == quant::Format::int8 ? 1 : product.part->padded_cols / kBlockCols;
+  return behind_codes(product) + group * each * tile_of(product);
 }
 
 uint32_t group_tokens(const Product& product, uint64_t group) {
   return std::min<uint32_t>(tile_of(product),
                             product.tokens - static_cast<uint32_t>(group) * tile_of(product));
-}
-
-const float* token(const Product& product, uint64_t t) {
-  return product.x.data + t * product.x.stride;
-}
-
-// An element of a token that int8 leaves to the outlier columns.
-bool is_outlier(const Product& product, uint64_t t, uint64_t k) {
-  return std::fabs(round_to(Dtype::f16, token(product, t)[k])) >= product.linear->int8_threshold;
-}
-
-Call call_of(const Product& product, uint32_t t) {
-  if (!product.linear->int8_row_outliers)
-    for (const Call& call : product.x.calls)
-      if (t - call.first_token < call.tokens) return call;
-  return {t, 1};
-}
-
-// Columns that are outliers for any token of the call, ascending.
-void outlier_columns(const Product& product, Call call, std::vector<uint32_t>& columns) {
-  columns.clear();
-  if (std::isnan(product.linear->int8_threshold)) return;
-  // Rounding to f16 is monotonic: below this nothing can reach the threshold.
-  const float at_least = product.linear->int8_threshold * 0.999f;
-  for (uint32_t t = call.first_token; t < call.first_token + call.tokens; ++t)
-    for (uint32_t k = 0; k < product.linear->cols; ++k)
-      if (std::fabs(token(product, t)[k]) >= at_least && is_outlier(product, t, k)) columns.push_back(k);
-  std::sort(columns.begin(), columns.end());
-  columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
 }
 
 struct CodeRow {
@@ -89,35 +77,51 @@ CodeRow quantize_token(const Product& product, Route route, uint64_t t) {
   return row;
 }
 
-void pack_fixed_group(const Product& product, uint64_t group) {
-  const uint32_t tile = tile_of(product);
-  const uint64_t pairs = product.part->padded_cols / 2, blocks = product.part->padded_cols / kBlockCols;
-  int16_t* codes = group_codes(product, group);
-  float* scales = group_scales(product, group);
-  for (uint32_t t = 0; t < group_tokens(product, group); ++t) {
-    const CodeRow row = quantize_token(product, Route::fixed, group * tile + t);
-    for (uint64_t p = 0; p < pairs; ++p) std::memcpy(codes + (p * tile + t) * 2, row.codes + p * 4, 4);
-    for (uint64_t b = 0; b < blocks; ++b) scales[b * tile + t] = row.scales[b];
-  }
+// Rows of int16 codes, each padded_cols long, become the group's packed codes: a pair of them moves as the
+// four bytes of a float.
+void pack_code_rows(const Product& product, uint64_t group, const int16_t* rows) {
+  const uint64_t cols = product.part->padded_cols;
+  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock)
+    product.worker->kernels->pack_tokens(reinterpret_cast<const float*>(rows), cols / 2,
+                                         group_tokens(product, group), k / 2,
+                                         std::min(plan::kColumnBlock, cols - k) / 2,
+                                         reinterpret_cast<float*>(packed_codes(product, group, k)));
 }
 
-void pack_int8_group(const Product& product, uint64_t group, std::vector<uint32_t>& columns) {
+void pack_fixed_group(const Product& product, uint64_t group) {
   const uint32_t tile = tile_of(product);
-  int16_t* codes = group_codes(product, group);
+  const uint64_t cols = product.part->padded_cols, blocks = cols / kBlockCols;
+  auto* rows = reinterpret_cast<int16_t*>(product.worker->rows);
+  float* scales = group_scales(product, group);
+  float* own = product.worker->expand;
+  for (uint32_t t = 0; t < group_tokens(product, group); ++t) {
+    product.worker->kernels->quantize_fixed(product.part->format.format, token(product, group * tile + t),
+                                            cols, rows + t * cols, own);
+    for (uint64_t b = 0; b < blocks; ++b) scales[b * tile + t] = own[b];
+  }
+  pack_code_rows(product, group, rows);
+}
+
+void pack_int8_group(const Product& product, uint64_t group) {
+  const uint32_t tile = tile_of(product);
+  const uint64_t cols = product.part->padded_cols;
+  auto* rows = reinterpret_cast<int16_t*>(product.worker->rows);
+  auto* bytes = reinterpret_cast<int8_t*>(product.worker->expand);
   Call last{0, 0};
   for (uint32_t t = 0; t < group_tokens(product, group); ++t) {
     const uint32_t index = static_cast<uint32_t>(group) * tile + t;
-    const CodeRow row = quantize_token(product, Route::int8, index);
-    const auto* bytes = reinterpret_cast<const int8_t*>(row.codes);
-    for (uint64_t k = 0; k < product.part->padded_cols; ++k) codes[(k / 2 * tile + t) * 2 + k % 2] = bytes[k];
-    group_scales(product, group)[t] = *row.scales;
+    product.worker->kernels->quantize_int8(token(product, index), product.linear->cols,
+                                           product.linear->int8_threshold, bytes,
+                                           group_scales(product, group) + t);
+    int16_t* row = rows + t * cols;
+    for (uint64_t k = 0; k < cols; ++k) row[k] = bytes[k];
     const Call call = call_of(product, index);
-    if (call.tokens == 1) continue;  // its own outliers have code 0 already
-    if (call.first_token != last.first_token || call.tokens != last.tokens)
-      outlier_columns(product, call, columns);
+    if (call.tokens == 1 || !marks_outliers(product)) continue;  // its own outliers have code 0 already
+    if (call.first_token != last.first_token || call.tokens != last.tokens) gather_marks(product, call);
     last = call;
-    for (const uint32_t k : columns) codes[(k / 2 * tile + t) * 2 + k % 2] = 0;
+    clear_marked(product, row);
   }
+  pack_code_rows(product, group, rows);
 }
 
 // Rows hold int8 values already: [token][padded_cols] bytes from the start of the packed area.
@@ -141,20 +145,14 @@ void pack_dense_group(const Product& product, uint64_t group) {
   const uint32_t tile = tile_of(product);
   const uint64_t cols = product.part->padded_cols;
   const Rows& x = product.x;
-  float* packed = group_area(product, group);
-  product.worker->kernels->pack_tokens(x.data + group * tile * x.stride, x.stride,
-                                       group_tokens(product, group), 0, cols, packed);
-  if (product.part->format.compute != product.dtype)
-    product.worker->kernels->round_row(product.part->format.compute, packed, tile * cols);
-}
-
-// All tokens by one panel, which stays in the first cache.
-void run_ternary_panel(const Product& product, uint64_t panel) {
-  for (uint32_t t = 0; t < product.tokens; t += kernels::kTernaryTokens)
-    product.worker->kernels->dot_ternary(product.part->panel(panel), ternary_codes(product, t),
-                                         product.part->padded_cols,
-                                         std::min(kernels::kTernaryTokens, product.tokens - t),
-                                         product.part->padded_cols, product.out(t, panel), product.y_stride);
+  for (uint64_t k = 0; k < cols; k += kDenseColumns) {
+    const uint64_t count = std::min(kDenseColumns, cols - k);
+    float* packed = packed_floats(product, group, k);
+    product.worker->kernels->pack_tokens(x.data + group * tile * x.stride, x.stride,
+                                         group_tokens(product, group), k, count, packed);
+    if (product.part->format.compute != product.dtype)
+      product.worker->kernels->round_row(product.part->format.compute, packed, tile * count);
+  }
 }
 
 // One token: two distant panels at a time, so that each thread keeps two streams of memory requests in
@@ -195,80 +193,104 @@ void run_vector(const Product& product, Route route, Range panels, bool ready) {
   });
 }
 
-// Many tokens: a block of a panel's columns is expanded once and used for all of them.
-void run_dense_panel(const Product& product, uint64_t panel) {
+// The columns [k, k + count) of one panel times a block of tokens.
+struct Step {
+  uint64_t panel;
+  uint64_t k;
+  uint64_t count;
+  TokenBlock block;
+  float* sums;  // [tokens][32], continued where k > 0
+};
+
+// A block of a panel's columns is expanded once and used for all tokens.
+void add_dense(const Product& product, const Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const plan::WeightFormat& format = product.part->format;
   const uint32_t tile = tile_of(product);
-  const uint64_t cols = product.part->padded_cols;
   float* expanded = product.worker->expand;
-  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock) {
-    const uint64_t count = std::min(plan::kColumnBlock, cols - k);
-    kernels.expand[format_index(product)](product.part->panel(panel), cols, k, count, expanded);
-    if (quant::is_four_bit(format.format)) kernels.round_row(format.compute, expanded, count * kPanelRows);
-    for (uint32_t t = 0; t < product.tokens; t += tile)
-      kernels.gemm_tile(expanded, group_area(product, t / tile) + k * tile,
-                        std::min(tile, product.tokens - t), count, product.out(t, panel), product.y_stride,
-                        k == 0);
-  }
+  kernels.expand[format_index(product)](product.part->panel(step.panel), product.part->padded_cols, step.k,
+                                        step.count, expanded);
+  if (quant::is_four_bit(format.format)) kernels.round_row(format.compute, expanded, step.count * kPanelRows);
+  for (uint32_t t = 0; t < step.block.tokens; t += tile)
+    kernels.gemm_tile(expanded, packed_floats(product, (step.block.first + t) / tile, step.k),
+                      std::min(tile, step.block.tokens - t), step.count, step.sums + uint64_t{t} * kPanelRows,
+                      kPanelRows, step.k == 0);
 }
 
-void run_int8_panel(const Product& product, uint64_t panel) {
+void add_int8(const Product& product, const Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
-  const uint64_t cols = product.part->padded_cols;
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
-  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock) {
-    const uint64_t count = std::min(plan::kColumnBlock, cols - k);
-    kernels.expand_codes[format_index(product)](product.part->panel(panel), cols, k, count, expanded,
-                                                nullptr);
-    for (uint32_t t = 0; t < product.tokens; t += tile)
-      kernels.tile_int16(expanded, group_codes(product, t / tile) + k * tile,
-                         std::min(tile, product.tokens - t), count / 2, product.out(t, panel),
-                         product.y_stride, k == 0);
-  }
-  const auto* scb = reinterpret_cast<const float*>(product.part->panel(panel));
-  for (uint32_t t = 0; t < product.tokens; ++t)
-    kernels.finish_int8(scb, group_scales(product, t / tile)[t % tile], product.out(t, panel));
+  kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
+                                              step.k, step.count, expanded, nullptr);
+  for (uint32_t t = 0; t < step.block.tokens; t += tile)
+    kernels.tile_int16(expanded, packed_codes(product, (step.block.first + t) / tile, step.k),
+                       std::min(tile, step.block.tokens - t), step.count / 2,
+                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  if (step.k + step.count < product.part->padded_cols) return;
+  const auto* scb = reinterpret_cast<const float*>(product.part->panel(step.panel));
+  const float* scales = group_scales(product, 0) + step.block.first;
+  for (uint32_t t = 0; t < step.block.tokens; ++t)
+    kernels.finish_int8(scb, scales[t], step.sums + uint64_t{t} * kPanelRows);
 }
 
-void run_fixed_panel(const Product& product, uint64_t panel) {
+void add_fixed(const Product& product, const Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
-  const uint64_t cols = product.part->padded_cols;
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
   float* absmax = product.worker->expand + plan::kColumnBlock * kPanelRows / 2;
-  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock) {
-    const uint64_t count = std::min(plan::kColumnBlock, cols - k);
-    kernels.expand_codes[format_index(product)](product.part->panel(panel), cols, k, count, expanded, absmax);
-    for (uint32_t t = 0; t < product.tokens; t += tile) {
-      const uint64_t group = t / tile;
-      kernels.tile_fixed({expanded, absmax, group_codes(product, group) + k * tile,
-                          group_scales(product, group) + k / kBlockCols * tile,
-                          std::min(tile, product.tokens - t), count / kBlockCols},
-                         product.out(t, panel), product.y_stride, k == 0);
-    }
+  kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
+                                              step.k, step.count, expanded, absmax);
+  for (uint32_t t = 0; t < step.block.tokens; t += tile) {
+    const uint64_t group = (step.block.first + t) / tile;
+    kernels.tile_fixed({expanded, absmax, packed_codes(product, group, step.k),
+                        group_scales(product, group) + step.k / kBlockCols * tile,
+                        std::min(tile, step.block.tokens - t), step.count / kBlockCols},
+                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   }
 }
 
-// y = R(y + sum over columns of x * dequantized weight), the sum by fma in ascending order.
-void add_columns(const Product& product, Call call, const std::vector<uint32_t>& columns, uint64_t panel) {
-  const std::byte* data = product.part->panel(panel);
-  for (uint32_t t = call.first_token; t < call.first_token + call.tokens; ++t) {
-    float sums[kPanelRows] = {};
-    for (const uint32_t k : columns) {
-      const float x = token(product, t)[k];
-      for (uint32_t row = 0; row < kPanelRows; ++row) {
-        float scb;
-        std::memcpy(&scb, data + row * 4, 4);
-        const auto code =
-            std::to_integer<int8_t>(data[quant::kInt8HeaderBytes + (k / 4 * kPanelRows + row) * 4 + k % 4]);
-        sums[row] = std::fma(x, round_to(product.dtype, quant::int8_value(code, scb)), sums[row]);
-      }
-    }
-    float* y = product.out(t, panel);
-    for (uint32_t row = 0; row < kPanelRows; ++row) y[row] = round_to(product.dtype, y[row] + sums[row]);
+// All columns at once: the codes of four tokens and a panel are small enough for the first cache.
+void add_ternary(const Product& product, const Step& step) {
+  const uint64_t cols = product.part->padded_cols;
+  for (uint32_t t = 0; t < step.block.tokens; t += kernels::kTernaryTokens)
+    product.worker->kernels->dot_ternary(product.part->panel(step.panel),
+                                         ternary_codes(product, step.block.first + t), cols,
+                                         std::min(kernels::kTernaryTokens, step.block.tokens - t), cols,
+                                         step.sums + uint64_t{t} * kPanelRows, kPanelRows);
+}
+
+void add(const Product& product, Route route, const Step& step) {
+  switch (route) {
+    case Route::dense:
+      return add_dense(product, step);
+    case Route::fixed:
+      return add_fixed(product, step);
+    case Route::ternary:
+      return add_ternary(product, step);
+    case Route::int8:
+      return add_int8(product, step);
   }
+}
+
+// Columns that one step takes.
+uint64_t step_columns(const Product& product, Route route) {
+  if (route == Route::ternary) return product.part->padded_cols;
+  return route == Route::dense ? kDenseColumns : plan::kColumnBlock;
+}
+
+// A few panels together: the tokens' columns of a step stay in the second cache from panel to panel, beside
+// the sums.
+void run_panels(const Product& product, Route route, Range panels, TokenBlock block) {
+  const uint64_t cols = product.part->padded_cols, columns = step_columns(product, route);
+  const auto sums = [&](uint64_t panel) {
+    return product.worker->sums + (panel - panels.begin) * block.tokens * kPanelRows;
+  };
+  for (uint64_t k = 0; k < cols; k += columns)
+    for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
+      add(product, route, {panel, k, std::min(columns, cols - k), block, sums(panel)});
+  for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
+    finish_block(product, panel, block, sums(panel));
 }
 
 }  // namespace
@@ -279,10 +301,12 @@ bool takes_tiles(const Product& product, Route route) {
 }
 
 void pack(const Product& product, Route route) {
-  const uint32_t tile = tile_of(product);
-  const Range groups =
-      share((product.tokens + tile - 1) / tile, product.worker->member, product.worker->members);
-  std::vector<uint32_t> columns;
+  const Range groups = share(group_count(product), product.worker->member, product.worker->members);
+  if (route == Route::int8 && marks_outliers(product)) {
+    const uint64_t tile = tile_of(product);
+    mark_tokens(product, {groups.begin * tile, std::min<uint64_t>(groups.end * tile, product.tokens)});
+    product.worker->pool->barrier();  // a call's tokens may be marked by several members
+  }
   for (uint64_t group = groups.begin; group < groups.end; ++group) {
     if (route == Route::dense)
       pack_dense_group(product, group);
@@ -291,33 +315,25 @@ void pack(const Product& product, Route route) {
     else if (route == Route::ternary)
       pack_ternary_group(product, group);
     else
-      pack_int8_group(product, group, columns);
+      pack_int8_group(product, group);
   }
 }
 
 void run(const Product& product, Route route, Range panels, bool ready) {
-  if (!takes_tiles(product, route)) return run_vector(product, route, panels, ready);
-  for (uint64_t panel = panels.begin; panel < panels.end; ++panel) {
-    if (route == Route::dense)
-      run_dense_panel(product, panel);
-    else if (route == Route::fixed)
-      run_fixed_panel(product, panel);
-    else if (route == Route::ternary)
-      run_ternary_panel(product, panel);
-    else
-      run_int8_panel(product, panel);
+  if (!takes_tiles(product, route)) {
+    run_vector(product, route, panels, ready);
+    return finish_row(product, panels);
+  }
+  for (uint32_t first = 0; first < product.tokens; first += plan::kTokenBlock) {
+    const TokenBlock block{first, std::min(plan::kTokenBlock, product.tokens - first)};
+    for (uint64_t panel = panels.begin; panel < panels.end; panel += plan::kPanelGroup)
+      run_panels(product, route, {panel, std::min<uint64_t>(panel + plan::kPanelGroup, panels.end)}, block);
   }
 }
 
-void add_outliers(const Product& product, Range panels) {
-  std::vector<uint32_t> columns;
-  for (uint32_t t = 0; t < product.tokens;) {
-    const Call call = call_of(product, t);
-    outlier_columns(product, call, columns);
-    for (uint64_t panel = panels.begin; panel < panels.end && !columns.empty(); ++panel)
-      add_columns(product, call, columns, panel);
-    t = call.first_token + call.tokens;
-  }
+uint32_t* token_marks(const Product& product, uint64_t t) {
+  const uint64_t words = mark_words(product);
+  return reinterpret_cast<uint32_t*>(group_scales(product, group_count(product))) + t * words;
 }
 
 }  // namespace rhapsode::model

@@ -27,13 +27,42 @@ struct Product {
   }
 };
 
+// Tokens that a pass over the panels takes at once; `first` starts a group of the tile's.
+struct TokenBlock {
+  uint32_t first;
+  uint32_t tokens;
+};
+
+inline const float* token(const Product& product, uint64_t t) {
+  return product.x.data + t * product.x.stride;
+}
+
 // One token of dense or quantized values needs no packing; dequantized 4-bit always goes through the tiles.
 bool takes_tiles(const Product& product, Route route);
 // This member's share of packing the tokens; complete after a barrier.
 void pack(const Product& product, Route route);
-// The panels' products. `ready`: a single token's codes are in worker.expand from the part before.
+// The panels' finished products. `ready`: a single token's codes are in worker.expand from the part before.
 void run(const Product& product, Route route, Range panels, bool ready);
-// int8: adds the outlier columns to finished rows: y = R(y + sum).
-void add_outliers(const Product& product, Range panels);
+
+// Sums become the product: bias, scales and roundings. Of one token, in y; of many, from sums [tokens][32] to
+// y.
+void finish_row(const Product& product, Range panels);
+void finish_block(const Product& product, uint64_t panel, TokenBlock block, float* sums);
+
+// The outlier columns of int8, as bits in words of 32 columns.
+inline uint64_t mark_words(const Product& product) {
+  return (product.linear->cols + 31) / 32;
+}
+uint32_t* token_marks(const Product& product, uint64_t t);  // shared, complete after a barrier
+bool marks_outliers(const Product& product);                // false where the threshold is off
+Call call_of(const Product& product, uint32_t t);
+void mark_tokens(const Product& product, Range tokens);
+// worker.marks = the columns that are outliers for any token of the call.
+void gather_marks(const Product& product, Call call);
+// Codes of the columns in worker.marks become 0.
+void clear_marked(const Product& product, int16_t* codes);
+// Adds the outlier columns to finished rows: y = R(y + sum). False where there are none; else worker.expand
+// was used.
+bool add_outliers(const Product& product, Range panels);
 
 }  // namespace rhapsode::model

@@ -23,7 +23,7 @@ Places places_of(const std::vector<plan::Unit>& units, const plan::Placement& pl
     out.exec.layers.push_back(exec);
   }
   out.weights.staging_bytes = placement.staging_bytes;
-  if (placement.staging_bytes > 0) out.weights.staging = device(placement.main);
+  if (placement.staging_bytes[0] > 0) out.weights.staging = device(placement.main);
   return out;
 }
 

@@ -1,6 +1,5 @@
 #include "model/quantize_on_load.h"
 
-#include <atomic>
 #include <cmath>
 
 #include "base/error.h"
@@ -25,13 +24,6 @@ SourceRow source_row(const Checkpoint& checkpoint, const arch::LinearPart& sourc
     row -= run.row_count;
   }
   return {nullptr, 0};
-}
-
-[[noreturn]] void refuse_value(const TensorInfo& tensor, uint64_t row, float value) {
-  throw Error(ErrorKind::unsupported, "not-finite", "a weight that is not finite cannot be quantized")
-      .at(tensor.name)
-      .saw((std::isnan(value) ? "NaN" : "infinity") + std::string(" in row ") + std::to_string(row))
-      .hint("load the model without quantization, or name the module in llm_int8_skip_modules");
 }
 
 uint64_t elements(const TensorInfo& tensor) {
@@ -64,7 +56,8 @@ class PartLoader {
     const bool dequantized = part_.format.dequantized != nullptr;
     const bool nested = dequantized ? part_.format.dequantized_nested : quant::is_nested(format_);
     if (dequantized || nested) size_tables();
-    if (dequantized) measure_blocks();
+    // Nested scales are of whole tensors; what other parts quantize has to be measured here too.
+    if (dequantized || (nested && !covers_its_tensors())) measure_blocks();
     if (!dequantized) for_panels([&](PanelWork& work, uint64_t panel) { quantize_panel(work, panel); });
     if (nested) nest_tables();
     if (dequantized)
@@ -160,7 +153,19 @@ class PartLoader {
     }
   }
 
-  // Absmax of every block of the tensors in flat order, for blocks that cross rows.
+  bool covers_its_tensors() const {
+    std::map<std::string, uint64_t> rows;
+    for (const arch::RowRun& run : source_.weight) rows[run.tensor] += run.row_count;
+    for (const auto& [name, count] : rows)
+      if (count * cols_ != elements(*load_.checkpoint->find(name))) return false;
+    return true;
+  }
+
+  const quant::FourBitCode& code() const {
+    return part_.format.dequantized != nullptr ? *part_.format.dequantized : quant::four_bit_code(format_);
+  }
+
+  // Absmax of every block of the tensors in flat order.
   void measure_blocks() {
     for (auto& [name, scales] : tables_) {
       const TensorInfo& tensor = *load_.checkpoint->find(name);
@@ -172,7 +177,7 @@ class PartLoader {
         for (uint64_t b = range.begin; b < range.end; ++b) {
           const std::span<float> x(block, std::min<uint64_t>(kBlockCols, elements(tensor) - b * kBlockCols));
           reader.read(tensor, b * kBlockCols, x);
-          all[b] = quant::four_bit_block(*part_.format.dequantized, x, x.size() == kBlockCols, codes);
+          all[b] = quant::four_bit_block(code(), x, x.size() == kBlockCols, codes);
           if (!std::isfinite(all[b])) refuse_value(tensor, b * kBlockCols / cols_, all[b]);
         }
       });
@@ -180,14 +185,29 @@ class PartLoader {
   }
 
   void nest_tables() {
-    for (auto& [name, scales] : tables_) scales.nested = quant::nest_scales(scales.absmax);
+    for (auto& [name, scales] : tables_) {
+      quant::NestedScales& nested = scales.nested;
+      const std::span<const float> all = scales.absmax;
+      nested.offset = quant::nested_offset(all);
+      nested.codes.resize(all.size());
+      nested.absmax.resize((all.size() + quant::kNestedBlocks - 1) / quant::kNestedBlocks);
+      load_.pool->run([&](uint32_t member) {
+        const Range range = share(nested.absmax.size(), member, load_.pool->threads());
+        for (uint64_t b = range.begin; b < range.end; ++b) {
+          const uint64_t first = b * quant::kNestedBlocks;
+          nested.absmax[b] = quant::nest_block(
+              all.subspan(first, std::min<uint64_t>(quant::kNestedBlocks, all.size() - first)), nested.offset,
+              nested.codes.data() + first);
+        }
+      });
+    }
   }
 
   float scale_of_block(const TensorScales& scales, uint64_t block) const {
     if (!part_.format.dequantized_nested) return scales.absmax[block];
     const quant::NestedScales& nested = scales.nested;
-    return quant::nested_value(nested.codes[block], nested.absmax[block / quant::kNestedBlocks],
-                               nested.offset);
+    return quant::nested_value(quant::kNestedMap.values[nested.codes[block]],
+                               nested.absmax[block / quant::kNestedBlocks], nested.offset);
   }
 
   // Rows of dequantized values, packed dense. A row's first and last block may belong to its neighbours too.
@@ -226,22 +246,6 @@ class PartLoader {
 };
 
 }  // namespace
-
-void ElementReader::read(const TensorInfo& tensor, uint64_t first, std::span<float> out) {
-  const uint32_t width = dtype_bytes(tensor.dtype);
-  raw_.resize(out.size() * width);
-  checkpoint_->read(tensor, first * width, raw_);
-  if (tensor.dtype == Dtype::f64) {
-    for (size_t i = 0; i < out.size(); ++i) {
-      double x;
-      std::memcpy(&x, raw_.data() + i * width, sizeof x);
-      out[i] = static_cast<float>(x);
-    }
-  } else {
-    kernels_->load(tensor.dtype, raw_.data(), out.size(), out.data());
-  }
-  if (tensor.dtype != dtype_) kernels_->round_row(dtype_, out.data(), out.size());
-}
 
 void load_quantized(const QuantizedLoad& load, const arch::LinearPart& source, uint64_t cols,
                     Linear::Part& part) {

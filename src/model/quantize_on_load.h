@@ -11,27 +11,10 @@
 #include "base/thread_pool.h"
 #include "checkpoint/checkpoint.h"
 #include "kernels/kernels.h"
+#include "model/element_reader.h"
 #include "model/weights.h"
 
 namespace rhapsode::model {
-
-// Reads elements of checkpoint tensors as floats in the model's dtype.
-class ElementReader {
- public:
-  ElementReader(const Checkpoint& checkpoint, const kernels::Kernels& kernels, Dtype dtype)
-      : checkpoint_(&checkpoint), kernels_(&kernels), dtype_(dtype) {}
-
-  const Checkpoint& checkpoint() const { return *checkpoint_; }
-  const kernels::Kernels& kernels() const { return *kernels_; }
-  // Elements [first, first + out.size()) of the tensor in row-major order, rounded to the model's dtype.
-  void read(const TensorInfo& tensor, uint64_t first, std::span<float> out);
-
- private:
-  const Checkpoint* checkpoint_;
-  const kernels::Kernels* kernels_;
-  Dtype dtype_;
-  std::vector<std::byte> raw_;
-};
 
 struct QuantizedLoad {
   const Checkpoint* checkpoint;

@@ -87,11 +87,19 @@ void TernarySource::read_row(const arch::LinearPart& part, const arch::RowRun& r
     return;
   }
   checkpoint_.read(tensor, row * row_bytes, staging);
-  const float factor = factors_.at(run.tensor);
+  const bool stored = part.kind == arch::LinearKind::ternary_stored;
+  const float factor = stored ? 1.0f : factors_.at(run.tensor);
   const uint64_t width = dtype_bytes(tensor.dtype);
-  for (uint64_t k = 0; k < cols; ++k)
-    out[k] = quant::ternary_value(
-        round_to(dtype_, element_to_float(tensor.dtype, staging.data() + k * width)), factor);
+  for (uint64_t k = 0; k < cols; ++k) {
+    const float value = round_to(dtype_, element_to_float(tensor.dtype, staging.data() + k * width));
+    out[k] = quant::ternary_value(value, factor);
+    if (stored && static_cast<float>(out[k]) != value)
+      throw Error(ErrorKind::unsupported, "not-ternary", "an unpacked ternary weight holds another value")
+          .in(checkpoint_.shards()[tensor.shard].path())
+          .at(tensor.name)
+          .saw(std::to_string(value) + " in row " + std::to_string(row))
+          .want("-1, 0 and 1, which weight_scale multiplies");
+  }
 }
 
 void TernarySource::read_rows(const arch::LinearPart& part, uint64_t cols, uint64_t first, uint64_t count,

@@ -1,15 +1,24 @@
 #include "model/weights.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <thread>
+#include <utility>
 
+#include "arch/stored_weights.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "model/element.h"
+#include "model/file_stamps.h"
+#include "model/grouped_source.h"
+#include "model/packed_cache.h"
 #include "model/quantize_on_load.h"
+#include "model/stored_source.h"
 #include "model/ternary_source.h"
 #include "plan/footprint.h"
 
@@ -51,7 +60,10 @@ class Loader {
     linear.parts.resize(source.parts.size());
     for (size_t i = 0; i < source.parts.size(); ++i) place_part(source, i, linear);
     const uint64_t bias_bytes = plan::bias_bytes(source);
-    if (bias_bytes > 0) linear.bias = reinterpret_cast<float*>(take(bias_bytes));
+    if (bias_bytes > 0) {
+      for (const LinearPart& part : source.parts) describe("bias", part.bias, bias_bytes);
+      linear.bias = reinterpret_cast<float*>(take(bias_bytes));
+    }
     for (size_t i = 0; i < source.parts.size(); ++i) {
       const LinearPart& part = source.parts[i];
       if (!part.bias.empty())
@@ -67,7 +79,10 @@ class Loader {
     norm.bias = place_vector(source.bias, source.length);
   }
 
-  std::byte* place_embed(uint64_t bytes) { return take(bytes); }
+  std::byte* place_embed(const std::string& tensor, uint64_t rows, uint64_t bytes) {
+    describe(fmt::format("embedding {}", torch_name(dtype_)), {{tensor, 0, rows}}, bytes);
+    return take(bytes);
+  }
 
   // First pass with a null base measures, second pass carves.
   void start(std::byte* base) {
@@ -76,10 +91,22 @@ class Loader {
     jobs_.clear();
     quantized_.clear();
     vectors_.clear();
+    extras_.clear();
+    if (base == nullptr) description_.clear();
   }
   uint64_t used_bytes() const { return used_; }
 
-  void run(ThreadPool& pool, const kernels::Kernels& kernels, const LoadProgress& progress) {
+  // Something else to do while its shard is read.
+  void also(uint32_t shard, std::function<void()> body) { extras_.push_back({shard, std::move(body)}); }
+  bool quantizes() const {
+    for (const QuantizedJob& job : quantized_)
+      if (job.source->stored.kind == arch::StoredKind::none) return true;
+    return false;
+  }
+  // Everything that the bytes depend on, as text.
+  const std::string& description() const { return description_; }
+
+  void run(ThreadPool& pool, const kernels::Kernels& kernels, const LoadOptions& options) {
     uint64_t total = 0;
     for (const Job& job : jobs_) total += job.part->panel_bytes;
     for (const QuantizedJob& job : quantized_) total += job.part->panels * job.part->panel_bytes;
@@ -87,20 +114,19 @@ class Loader {
     const auto caller = std::this_thread::get_id();
     const auto step = [&](uint64_t bytes) {
       done += bytes;
-      if (progress && std::this_thread::get_id() == caller) progress(done, total);
+      if (options.progress && std::this_thread::get_id() == caller) options.progress(done, total);
     };
-    pool.run([&](uint32_t member) {
-      std::vector<std::byte> staging;
-      const Range range = share(jobs_.size(), member, pool.threads());
-      for (uint64_t i = range.begin; i < range.end; ++i) {
-        load_panel(jobs_[i], staging);
-        step(jobs_[i].part->panel_bytes);
-      }
-    });
     const QuantizedLoad load{&checkpoint_, &kernels, dtype_, &pool, step};
-    for (const QuantizedJob& job : quantized_) load_quantized(load, *job.source, job.cols, *job.part);
-    for (const VectorJob& job : vectors_) load_vector(job);
-    if (progress) progress(total, total);
+    if (!options.whole_shards) {
+      run_jobs(load, std::nullopt);
+    } else {
+      for (uint32_t shard = 0; shard < checkpoint_.shards().size(); ++shard) {
+        checkpoint_.hold_shard(shard);
+        run_jobs(load, shard);
+        checkpoint_.release_shard(shard);
+      }
+    }
+    if (options.progress) options.progress(total, total);
   }
 
  private:
@@ -122,6 +148,57 @@ class Loader {
     Dtype dtype;
   };
 
+  struct ExtraJob {
+    uint32_t shard;
+    std::function<void()> body;
+  };
+
+  uint32_t shard_of(const LinearPart& source) const {
+    const std::string& weight = source.weight.front().tensor;
+    const bool grouped =
+        source.stored.kind == arch::StoredKind::gptq || source.stored.kind == arch::StoredKind::awq;
+    return checkpoint_.find(grouped ? arch::grouped_names(weight).codes : weight)->shard;
+  }
+
+  // The jobs of one shard, or all.
+  void run_jobs(const QuantizedLoad& load, std::optional<uint32_t> shard) {
+    std::vector<const Job*> panels;
+    for (const Job& job : jobs_)
+      if (!shard || shard_of(*job.source) == *shard) panels.push_back(&job);
+    load.pool->run([&](uint32_t member) {
+      std::vector<std::byte> staging;
+      const Range range = share(panels.size(), member, load.pool->threads());
+      for (uint64_t i = range.begin; i < range.end; ++i) {
+        load_panel(*panels[i], staging);
+        load.done(panels[i]->part->panel_bytes);
+      }
+    });
+    for (const QuantizedJob& job : quantized_)
+      if (!shard || shard_of(*job.source) == *shard) run_quantized(load, job);
+    for (const VectorJob& job : vectors_)
+      if (!shard || checkpoint_.find(job.runs.front().tensor)->shard == *shard) load_vector(job);
+    for (const ExtraJob& job : extras_)
+      if (!shard || job.shard == *shard) job.body();
+  }
+
+  static void run_quantized(const QuantizedLoad& load, const QuantizedJob& job) {
+    if (job.source->stored.kind == arch::StoredKind::gptq || job.source->stored.kind == arch::StoredKind::awq)
+      load_grouped(load, *job.source, job.cols, *job.part);
+    else if (job.source->stored.kind != arch::StoredKind::none)
+      load_stored(load, *job.source, job.cols, *job.part);
+    else
+      load_quantized(load, *job.source, job.cols, *job.part);
+  }
+
+  // One line: what goes to this place of the arena.
+  void describe(const std::string& what, const std::vector<RowRun>& runs, uint64_t bytes) {
+    if (base_ != nullptr) return;  // the measuring pass has said it
+    description_ += fmt::format("{} @{}+{}", what, used_, bytes);
+    for (const RowRun& run : runs)
+      description_ += fmt::format(" {}[{}+{}]", run.tensor, run.first_row, run.row_count);
+    description_ += '\n';
+  }
+
   void place_part(const LinearSource& source, size_t index, Linear& linear) {
     const LinearPart& from = source.parts[index];
     Linear::Part& part = linear.parts[index];
@@ -131,11 +208,19 @@ class Loader {
     part.panels = quant::panel_count(from.rows);
     part.padded_cols = quant::padded_cols(part.format.format, source.cols);
     part.panel_bytes = quant::panel_bytes(part.format.format, source.cols);
-    part.data = take(part.panels * part.panel_bytes);
+    const uint64_t bytes = plan::part_bytes(part.format, from.rows, source.cols);
+    const plan::WeightFormat& format = part.format;
+    describe(fmt::format("{} {} {} {}x{} {}{}", from.module, quant::format_name(format.format),
+                         torch_name(format.compute), from.rows, source.cols,
+                         format.dequantized != nullptr ? format.dequantized->name : "-",
+                         format.dequantized_nested ? "-nested" : ""),
+             from.weight, bytes);
+    part.data = take(bytes);
     linear.panels += part.panels;
     const bool ternary = part.format.format == quant::Format::ternary;
     if (ternary) part.weight_scale = ternary_->scale(from);
-    if (!ternary && (!quant::is_dense(part.format.format) || part.format.dequantized != nullptr)) {
+    if (!ternary && (!quant::is_dense(part.format.format) || part.format.dequantized != nullptr ||
+                     from.stored.kind != arch::StoredKind::none)) {
       quantized_.push_back({&part, &from, source.cols});
       return;
     }
@@ -151,6 +236,7 @@ class Loader {
 
   float* place_vector(const std::string& tensor, uint64_t length) {
     if (tensor.empty()) return nullptr;
+    describe(fmt::format("vector {}", torch_name(dtype_)), {{tensor, 0, length}}, length * sizeof(float));
     float* out = reinterpret_cast<float*>(take(length * sizeof(float)));
     vectors_.push_back({{{tensor, 0, length}}, length, out, dtype_});
     return out;
@@ -192,6 +278,8 @@ class Loader {
   std::vector<Job> jobs_;
   std::vector<QuantizedJob> quantized_;
   std::vector<VectorJob> vectors_;
+  std::vector<ExtraJob> extras_;
+  std::string description_;
 };
 
 void place_layer(const arch::LayerTensors& source, Loader& loader, LayerWeights& layer) {
@@ -260,14 +348,15 @@ class PlacedLoad {
  public:
   PlacedLoad(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
              const plan::Formats& formats, const WeightPlaces& places, ThreadPool& pool,
-             const LoadProgress& progress)
+             const LoadOptions& options)
       : spec_(spec),
         tensors_(tensors),
         checkpoint_(checkpoint),
         formats_(formats),
         places_(places),
         pool_(pool),
-        progress_(progress),
+        options_(options),
+        stamps_(std::make_shared<FileStamps>(checkpoint)),
         ternary_(std::make_shared<TernarySource>(tensors, checkpoint, formats.dtype, pool)) {
     weights_.dtype = formats.dtype;
     weights_.layers.resize(tensors.layers.size());
@@ -284,16 +373,21 @@ class PlacedLoad {
     for (devices::Device* device : places_.layers) add(device);
     for (devices::Device* device : holders) load_resident(*device);
     if (places_.staging != nullptr) {
-      weights_.staging = places_.staging->allocate(places_.staging_bytes, "the staging buffer");
+      const auto& [one, two] = places_.staging_bytes;
+      weights_.staging = places_.staging->allocate(one + two, "the staging buffer");
+      if (two > 0) weights_.carrier = std::make_unique<Carrier>();
       for (size_t unit = 0; unit <= weights_.layers.size(); ++unit)
         if (!is_resident(unit)) load_staged(unit);
     }
     const bool tied = tensors_.lm_head.parts.front().weight.front().tensor == tensors_.embed_tensor;
     if (tied ? !is_resident(weights_.head_unit()) : places_.embed == nullptr)
       weights_.embed_row = [&checkpoint = checkpoint_, tensor = tensors_.embed_tensor,
-                            hidden = spec_.hidden_size, dtype = weights_.dtype](uint64_t id, float* out) {
+                            hidden = spec_.hidden_size, dtype = weights_.dtype,
+                            stamps = stamps_](uint64_t id, float* out) {
         read_embed_row(checkpoint, tensor, hidden, dtype, id, out);
+        stamps->require_unchanged();
       };
+    stamps_->require_unchanged();
     return std::move(weights_);
   }
 
@@ -305,7 +399,8 @@ class PlacedLoad {
 
   void place_resident(const devices::Device& device, Loader& loader) {
     const uint64_t embed = plan::embed_bytes(spec_, weights_.dtype);
-    if (places_.embed == &device && embed > 0) weights_.embed = loader.place_embed(embed);
+    if (places_.embed == &device && embed > 0)
+      weights_.embed = loader.place_embed(tensors_.embed_tensor, spec_.vocab_size, embed);
     if (places_.head == &device && is_resident(weights_.head_unit()))
       loader.place(tensors_.lm_head, weights_.lm_head = {});
     if (places_.norm == &device) loader.place(tensors_.final_norm, weights_.final_norm);
@@ -319,18 +414,35 @@ class PlacedLoad {
     loader.start(nullptr);
     place_resident(device, loader);
     if (loader.used_bytes() == 0) return;
+    const bool keep = !options_.packed_cache.empty() && loader.quantizes();
+    const PackedKey key =
+        keep ? packed_key(checkpoint_, loader.description(), loader.used_bytes()) : PackedKey{};
+    if (keep) {
+      if (std::optional<devices::Buffer> kept = map_packed(options_.packed_cache, key, device, pool_)) {
+        weights_.memory.push_back(std::move(*kept));
+        loader.start(weights_.memory.back().data());
+        place_resident(device, loader);
+        return;
+      }
+      require_disk(options_.packed_cache, key);
+    }
     weights_.memory.push_back(device.allocate(loader.used_bytes(), "the weights"));
     loader.start(weights_.memory.back().data());
     place_resident(device, loader);
-    loader.run(pool_, device.kernels(), progress_);
     if (places_.embed == &device && weights_.embed != nullptr)
-      load_embed(spec_, tensors_, checkpoint_, weights_, device.kernels(), pool_);
+      loader.also(checkpoint_.find(tensors_.embed_tensor)->shard,
+                  [&] { load_embed(spec_, tensors_, checkpoint_, weights_, device.kernels(), pool_); });
+    loader.run(pool_, device.kernels(), options_);
+    if (keep) keep_packed(options_.packed_cache, key, weights_.memory.back().bytes(), pool_);
   }
 
   // Its pointers lead into the staging buffer for good. What lies on the cpu passes through it once.
   void load_staged(size_t unit) {
     const auto loader = std::make_shared<Loader>(checkpoint_, formats_, ternary_);
-    loader->start(weights_.staging.data());
+    StagedUnit& staged = weights_.staged[unit];
+    staged.slot = places_.staging_bytes[1] > 0 ? staged_count_++ % 2 : 0;
+    staged.place = weights_.staging.data() + (staged.slot == 1 ? places_.staging_bytes[0] : 0);
+    loader->start(staged.place);
     devices::Device* home = places_.head;
     // The loader keeps pointers to what it fills; the weights themselves move.
     const auto head = std::make_shared<Linear>();
@@ -341,18 +453,19 @@ class PlacedLoad {
       home = places_.layers[unit];
       place_layer(tensors_.layers[unit], *loader, weights_.layers[unit]);
     }
-    StagedUnit& staged = weights_.staged[unit];
     staged.bytes = loader->used_bytes();
     if (home == nullptr) {
-      staged.read = [loader, head, &kernels = places_.staging->kernels()](ThreadPool& pool) {
-        loader->run(pool, kernels, nullptr);
+      staged.read = [loader, head, &kernels = places_.staging->kernels(),
+                     stamps = stamps_](ThreadPool& pool) {
+        loader->run(pool, kernels, {});
+        stamps->require_unchanged();
       };
       return;
     }
-    loader->run(pool_, places_.staging->kernels(), progress_);
+    loader->run(pool_, places_.staging->kernels(), options_);
     staged.home = home->allocate(staged.bytes, "offloaded weights");
-    copy_parallel(pool_, weights_.staging.data(), staged.home.data(), staged.bytes);
-    weights_.in_staging = unit;
+    copy_parallel(pool_, staged.place, staged.home.data(), staged.bytes);
+    weights_.in_slot[staged.slot] = unit;
   }
 
   const arch::Spec& spec_;
@@ -361,8 +474,10 @@ class PlacedLoad {
   const plan::Formats& formats_;
   const WeightPlaces& places_;
   ThreadPool& pool_;
-  const LoadProgress& progress_;
+  const LoadOptions& options_;
+  std::shared_ptr<const FileStamps> stamps_;
   std::shared_ptr<const TernarySource> ternary_;
+  size_t staged_count_ = 0;
   Weights weights_;
 };
 
@@ -376,21 +491,45 @@ WeightPlaces all_on(devices::Device& device, size_t layers) {
   return places;
 }
 
-void Weights::bring(size_t unit, ThreadPool& pool) {
-  if (in_staging == unit) return;
-  const StagedUnit& from = staged[unit];
-  in_staging = SIZE_MAX;  // nothing whole, should reading fail
-  if (from.read)
-    from.read(pool);
+void StagedUnit::fetch(ThreadPool& pool) const {
+  if (read)
+    read(pool);
   else
-    copy_parallel(pool, from.home.data(), staging.data(), from.bytes);
-  in_staging = unit;
+    copy_parallel(pool, home.data(), place, bytes);
+}
+
+void Weights::bring(size_t unit, ThreadPool& pool) {
+  if (coming != kNone) {
+    const size_t arrived = std::exchange(coming, kNone);
+    carrier->finish();
+    in_slot[staged[arrived].slot] = arrived;
+  }
+  size_t& slot = in_slot[staged[unit].slot];
+  if (slot == unit) return;
+  slot = kNone;  // nothing whole, should reading fail
+  staged[unit].fetch(pool);
+  slot = unit;
+}
+
+void Weights::bring_ahead(size_t first, size_t end) {
+  if (!carrier || coming != kNone) return;
+  size_t next = end <= head_unit() ? end : 0;
+  while (!is_staged(next)) ++next;
+  const StagedUnit& unit = staged[next];
+  const bool in_use = is_staged(first) && staged[first].slot == unit.slot;
+  if (in_use || in_slot[unit.slot] == next) return;
+  in_slot[unit.slot] = kNone;
+  coming = next;
+  carrier->start([&unit] {
+    ThreadPool alone(1);
+    unit.fetch(alone);
+  });
 }
 
 Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
                      const plan::Formats& formats, const WeightPlaces& places, ThreadPool& pool,
-                     const LoadProgress& progress) {
-  return PlacedLoad(spec, tensors, checkpoint, formats, places, pool, progress).run();
+                     const LoadOptions& options) {
+  return PlacedLoad(spec, tensors, checkpoint, formats, places, pool, options).run();
 }
 
 }  // namespace rhapsode::model

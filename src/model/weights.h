@@ -2,13 +2,16 @@
 // the checkpoint, each byte read once, converted and packed by all threads. Never holds a second copy.
 #pragma once
 
+#include <array>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "arch/spec.h"
 #include "base/thread_pool.h"
 #include "checkpoint/checkpoint.h"
 #include "devices/device.h"
+#include "model/carrier.h"
 #include "plan/formats.h"
 
 namespace rhapsode::model {
@@ -54,8 +57,12 @@ struct LayerWeights {
 // holds it after bring().
 struct StagedUnit {
   uint64_t bytes = 0;
+  size_t slot = 0;                        // of the staging buffer: the unit's place there, for good
+  std::byte* place = nullptr;             // the same in memory
   devices::Buffer home;                   // its bytes on the cpu; empty: read from the checkpoint each time
   std::function<void(ThreadPool&)> read;  // from the checkpoint into the staging buffer
+
+  void fetch(ThreadPool& pool) const;
 };
 
 // Which device holds what, and which computes it. A null holder is the disk: the checkpoint's own files.
@@ -66,8 +73,8 @@ struct WeightPlaces {
   std::vector<devices::Device*> layers;
   devices::Device* head_exec = nullptr;
   std::vector<devices::Device*> layer_exec;
-  devices::Device* staging = nullptr;  // of what is not held where it is computed; null: nothing is
-  uint64_t staging_bytes = 0;
+  devices::Device* staging = nullptr;       // of what is not held where it is computed; null: nothing is
+  std::array<uint64_t, 2> staging_bytes{};  // of its slots; a second one: the next unit comes early
 };
 WeightPlaces all_on(devices::Device& device, size_t layers);
 
@@ -82,23 +89,40 @@ struct Weights {
   // memory.
   std::function<void(uint64_t id, float* out)> embed_row;
 
+  static constexpr size_t kNone = SIZE_MAX;
   devices::Buffer staging;
-  std::vector<StagedUnit> staged;  // by unit: layers, then the head; bytes 0 where not staged
-  size_t in_staging = SIZE_MAX;    // the unit that lies there now
+  std::vector<StagedUnit> staged;               // by unit: layers, then the head; bytes 0 where not staged
+  std::array<size_t, 2> in_slot{kNone, kNone};  // the units that lie there now
+  size_t coming = kNone;                        // the unit that the carrier brings
+  std::unique_ptr<Carrier> carrier;             // where there are two slots; ends before what it fills
+
   bool is_staged(size_t unit) const { return staged[unit].bytes > 0; }
   size_t head_unit() const { return layers.size(); }
   // No thread may be computing.
   void bring(size_t unit, ThreadPool& pool);
+  // Before the units [first, end) are computed: what is computed after them starts to come, the first one of
+  // the next pass after the last, where a slot is free for it.
+  void bring_ahead(size_t first, size_t end);
 };
 
 // Called now and then on the caller's thread.
 using LoadProgress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+
+struct LoadOptions {
+  LoadProgress progress;
+  // Directory of packed caches; empty: none. What is quantized while loading is written there, and mapped the
+  // next time.
+  std::string packed_cache;
+  // low_cpu_mem_usage: false. Each shard is read whole, front to back, before its tensors are loaded: more
+  // memory, one sequential stream.
+  bool whole_shards = false;
+};
 
 // formats.dtype (f32, f16, bf16) is the type in which the model computes; tensors stored in another are
 // rounded once, then quantized where the formats say so. Throws Error(unsupported) for a weight that is not
 // finite and would have to be quantized.
 Weights load_weights(const arch::Spec& spec, const arch::ModelTensors& tensors, const Checkpoint& checkpoint,
                      const plan::Formats& formats, const WeightPlaces& places, ThreadPool& pool,
-                     const LoadProgress& progress);
+                     const LoadOptions& options);
 
 }  // namespace rhapsode::model

@@ -3,12 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+
+#include "base/error.h"
 
 namespace rhapsode::plan {
 namespace {
 
 using config::DeviceName;
 using Kind = config::DeviceName::Kind;
+
+// Left free by every change: a process is never twice of the same size.
+constexpr uint64_t kSpareBytes = 1 << 20;
 
 // One change, as an edit of the entry and as the --set that makes it.
 struct Edit {
@@ -19,11 +25,18 @@ struct Edit {
 
 class Proposals {
  public:
-  Proposals(const PlanRequest& request, const Plan& plan) : request_(request), plan_(plan) {}
+  Proposals(const PlanRequest& request, const Plan& plan) : request_(request), plan_(plan) {
+    request_.process_bytes += kSpareBytes;
+  }
 
   std::vector<Change> find() {
     offload(*request_.entry, {}, "");
-    context(*request_.entry, plan_, {}, "");
+    context(*request_.entry, plan_as_asked(request_), {}, "");
+    if (plan_.formats.kv_dtype != Dtype::i8) {
+      Edit small{"an 8-bit KV cache", {"kv_cache_dtype=int8"}, *request_.entry};
+      small.entry.kv_cache_dtype = config::Value<std::string>{"int8", {}};
+      propose(small);
+    }
     if (plan_.dtype == Dtype::f32) {
       Edit half{"16-bit weights", {"torch_dtype=bfloat16"}, *request_.entry};
       half.entry.dtype = config::Value<Dtype>{Dtype::bf16, {}};
@@ -34,6 +47,7 @@ class Proposals {
     if (now == config::Quantization::none) quantize("8bit", config::Quantization::int8);
     if (now == config::Quantization::none || now == config::Quantization::int8)
       quantize("4bit", config::Quantization::nf4);
+    offload_to_disk();
     return std::move(changes_);
   }
 
@@ -42,44 +56,67 @@ class Proposals {
   void quantize(const std::string& value, config::Quantization quantization) {
     Edit edit{value + " weights", {"quantization=" + value}, *request_.entry};
     edit.entry.quantization = config::Value<config::Quantization>{quantization, {}};
-    if (propose(edit)) return;
-    PlanRequest request = request_;
-    request.entry = &edit.entry;
-    context(edit.entry, plan_as_asked(request), edit.set, edit.what + ", ");
+    const std::optional<Plan> plan = propose(edit);
+    if (!plan || plan->fits) return;
+    context(edit.entry, *plan, edit.set, edit.what + ", ");
     offload(edit.entry, edit.set, edit.what + ", ");
   }
 
-  // True where it fits.
-  bool propose(const Edit& edit) {
+  // The plan with the edit; none where the model does not allow it (weights that are quantized already).
+  std::optional<Plan> propose(const Edit& edit) {
     PlanRequest request = request_;
     request.entry = &edit.entry;
-    const Plan plan = plan_as_asked(request);
-    changes_.push_back({edit.what, edit.set, total_bytes(plan), plan.fits});
-    return plan.fits;
+    try {
+      Plan plan = plan_as_asked(request);
+      changes_.push_back({edit.what, edit.set, total_bytes(plan), plan.fits});
+      return plan;
+    } catch (const Error& error) {
+      if (error.kind != ErrorKind::unsupported && error.kind != ErrorKind::config) throw;
+      return std::nullopt;
+    }
   }
 
   // Lists every GPU with the limit it has now, and the cpu with all its memory.
   void offload(const config::ModelEntry& entry, const std::vector<std::string>& before,
                const std::string& what) {
-    const bool strategy =
-        !entry.device_map || std::holds_alternative<config::Strategy>(entry.device_map->value);
-    const auto cpu_listed = std::any_of(entry.max_memory.begin(), entry.max_memory.end(),
-                                        [](const auto& row) { return row.first.kind == Kind::cpu; });
     const bool has_gpu = plan_.devices.front().kind == "gpu";
-    if (!strategy || cpu_listed || !has_gpu) return;
-    Edit edit{what + "layers offloaded to the cpu", before, entry};
+    if (can_list(entry) && has_gpu && !lists(entry, Kind::cpu))
+      propose(listing({what + "layers offloaded to the cpu", before, entry}, false));
+  }
+
+  // The same and the disk, where everything has room: no loss but of speed, so it comes last.
+  void offload_to_disk() {
+    const config::ModelEntry& entry = *request_.entry;
+    if (!can_list(entry) || lists(entry, Kind::disk)) return;
+    propose(listing({"layers left on disk", {}, entry}, true));
+  }
+
+  static bool can_list(const config::ModelEntry& entry) {
+    return !entry.device_map || std::holds_alternative<config::Strategy>(entry.device_map->value);
+  }
+  static bool lists(const config::ModelEntry& entry, Kind kind) {
+    return std::any_of(entry.max_memory.begin(), entry.max_memory.end(),
+                       [&](const auto& row) { return row.first.kind == kind; });
+  }
+
+  Edit listing(Edit edit, bool with_disk) const {
     edit.entry.max_memory.clear();
     std::string text;
+    const auto list = [&](const DeviceName& name, uint64_t bytes) {
+      if (bytes == 0) return;  // unused now, unused then
+      edit.entry.max_memory.push_back({name, {bytes, {}}});
+      text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", name.to_text(), bytes);
+    };
     uint32_t index = 0;
-    for (const DevicePlan& device : plan_.devices) {
-      if (device.kind == "disk") continue;
-      const bool gpu = device.kind == "gpu";
-      const DeviceName name{gpu ? Kind::gpu : Kind::cpu, gpu ? index++ : 0};
-      edit.entry.max_memory.push_back({name, {device.limit_bytes, {}}});
-      text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", name.to_text(), device.limit_bytes);
-    }
+    for (const DevicePlan& device : plan_.devices)
+      if (device.kind != "disk")
+        list(device.kind == "gpu" ? DeviceName{Kind::gpu, index++} : DeviceName{Kind::cpu, 0},
+             device.limit_bytes);
+    uint64_t all = 0;
+    for (const Unit& unit : plan_.units) all += unit.held_bytes();
+    if (with_disk) list({Kind::disk, 0}, all);
     edit.set.push_back("max_memory={" + text + "}");
-    propose(edit);
+    return edit;
   }
 
   void context(const config::ModelEntry& entry, const Plan& plan, const std::vector<std::string>& before,
@@ -91,7 +128,7 @@ class Proposals {
     propose(edit);
   }
 
-  const PlanRequest& request_;
+  PlanRequest request_;
   const Plan& plan_;
   std::vector<Change> changes_;
 };

@@ -17,19 +17,24 @@ uint64_t linear_rows(const arch::LinearSource& source) {
   return rows;
 }
 
+uint64_t part_bytes(const WeightFormat& format, uint64_t rows, uint64_t cols) {
+  return quant::packed_bytes(format.format, rows, cols) + (format.own_map ? quant::kNestedMapBytes : 0);
+}
+
 uint64_t linear_bytes(const Formats& formats, const arch::LinearSource& source) {
   uint64_t bytes = 0;
   for (const arch::LinearPart& part : source.parts)
-    bytes += round_up(quant::packed_bytes(formats.of(part, source.cols).format, part.rows, source.cols),
-                      kAlignBytes);
+    bytes += round_up(part_bytes(formats.of(part, source.cols), part.rows, source.cols), kAlignBytes);
   return bytes;
 }
 
 uint64_t linear_metadata_bytes(const Formats& formats, const arch::LinearSource& source) {
   uint64_t bytes = 0;
-  for (const arch::LinearPart& part : source.parts)
-    bytes += quant::panel_count(part.rows) *
-             quant::panel_metadata_bytes(formats.of(part, source.cols).format, source.cols);
+  for (const arch::LinearPart& part : source.parts) {
+    const WeightFormat format = formats.of(part, source.cols);
+    bytes += quant::panel_count(part.rows) * quant::panel_metadata_bytes(format.format, source.cols) +
+             (format.own_map ? quant::kNestedMapBytes : 0);
+  }
   return bytes;
 }
 
@@ -79,8 +84,13 @@ uint64_t layer_metadata_bytes(const Formats& formats, const arch::LayerTensors& 
   return bytes;
 }
 
+uint64_t kv_head_bytes(const arch::Spec& spec, Dtype kv_dtype) {
+  const uint64_t elements = spec.head_dim * kernels::kBlockTokens * dtype_bytes(kv_dtype);
+  return elements + (kv_dtype == Dtype::i8 ? kernels::kBlockTokens * sizeof(float) : 0);
+}
+
 uint64_t kv_block_bytes(const arch::Spec& spec, Dtype kv_dtype) {
-  return spec.num_hidden_layers * 2 * spec.kv_rows() * kernels::kBlockTokens * dtype_bytes(kv_dtype);
+  return spec.num_hidden_layers * 2 * spec.num_key_value_heads * kv_head_bytes(spec, kv_dtype);
 }
 
 uint64_t kv_blocks(uint64_t context_tokens) {
@@ -128,13 +138,17 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   at.partials = take(split_tokens * spec.num_attention_heads * chunks * (spec.head_dim + 2));
   at.logits = take(limits.logits_rows * at.logits_stride);
   at.threads = next;
-  // Of each thread: a block of expanded columns; q, o, o of a chunk, scores, m, l, m and l of a chunk;
-  // visible ranges.
+  // Of each thread: a block of expanded columns; sums of a panel; codes of a tile of tokens; outlier bits;
+  // then for attention q, o, o of a chunk, scores, m, l, m and l of a chunk, and visible ranges.
   const uint64_t rows = at.query_rows;
-  at.expand_floats = round_up(std::max(kColumnBlock * quant::kPanelRows, widest), 16);
-  at.thread_stride = at.expand_floats + round_up(rows * spec.head_dim, 16) * 3 +
-                     round_up(rows * kernels::kBlockTokens, 16) + round_up(rows, 16) * 6;
-  at.total_floats = next + limits.threads * at.thread_stride;
+  next = round_up(std::max(kColumnBlock * quant::kPanelRows, widest), 16);
+  at.sums = take(std::min<uint64_t>(kTokenBlock, tokens) * kPanelGroup * quant::kPanelRows);
+  at.rows = take(limits.gemm_tokens * widest / 2);
+  at.marks = take((widest + 31) / 32);
+  at.attention = take(round_up(rows * spec.head_dim, 16) * 3 + round_up(rows * kernels::kBlockTokens, 16) +
+                      round_up(rows, 16) * 6);
+  at.thread_stride = next;
+  at.total_floats = at.threads + limits.threads * at.thread_stride;
   return at;
 }
 

@@ -19,6 +19,8 @@ struct StepLimits {
 };
 
 constexpr uint64_t kColumnBlock = 256;  // columns of a panel expanded at a time
+constexpr uint32_t kTokenBlock = 264;   // tokens that a pass over the panels takes; a multiple of any tile
+constexpr uint32_t kPanelGroup = 4;     // panels whose sums are formed side by side
 constexpr uint64_t kChunkBlocks = 8;    // KV blocks in one chunk of the attention sum
 constexpr uint32_t kQueryRows = 64;     // query rows of one attention item, at least one token's group
 constexpr uint32_t kSplitTokens = 4;    // up to this many tokens of a sequence split the context over threads
@@ -26,6 +28,8 @@ constexpr uint64_t kAlignBytes = 64;
 
 // Rows of a part are padded to whole panels, so each part starts at a panel of its own.
 uint64_t padded_rows(uint64_t rows);
+// Of one part: its panels and what stands behind them.
+uint64_t part_bytes(const WeightFormat& format, uint64_t rows, uint64_t cols);
 uint64_t linear_rows(const arch::LinearSource& source);  // sum of the padded parts
 uint64_t linear_bytes(const Formats& formats, const arch::LinearSource& source);
 uint64_t linear_metadata_bytes(const Formats& formats, const arch::LinearSource& source);  // of these, scales
@@ -37,6 +41,8 @@ uint64_t layer_bytes(const Formats& formats, const arch::LayerTensors& layer);
 // The part of layer_bytes that is scales of quantized formats.
 uint64_t layer_metadata_bytes(const Formats& formats, const arch::LayerTensors& layer);
 uint64_t head_bytes(const Formats& formats, const arch::ModelTensors& tensors);
+// Keys or values of one head in a block: the elements and, of i8, a scale a token after them.
+uint64_t kv_head_bytes(const arch::Spec& spec, Dtype kv_dtype);
 uint64_t kv_block_bytes(const arch::Spec& spec, Dtype kv_dtype);  // one block of all layers
 uint64_t kv_blocks(uint64_t context_tokens);
 uint64_t kv_bytes(const arch::Spec& spec, Dtype kv_dtype, uint64_t context_tokens);
@@ -52,8 +58,9 @@ struct WorkspaceLayout {
   uint64_t logits;
   uint64_t threads;  // first of the per-thread areas
   uint64_t thread_stride;
-  uint64_t expand_floats;  // of a thread's area: expanded columns, or one token's codes and scales
-  uint32_t query_rows;     // rows of one attention item
+  // Of a thread's area, which begins with expanded columns, or one token's codes and scales.
+  uint64_t sums, rows, marks, attention;
+  uint32_t query_rows;  // rows of one attention item
   uint64_t total_floats;
 };
 WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limits);

@@ -1,8 +1,10 @@
-// In which format each matrix of a model is held: the config's quantization, made concrete. A pure function
-// of the config entry and a module's name and shape; the planner counts by it and the loader packs by it.
+// In which format each matrix of a model and its KV cache are held: the config's quantization, made concrete.
+// A pure function of the config entry and a module's name and shape; the planner counts by it and the loader
+// packs by it.
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,26 +22,34 @@ struct WeightFormat {
   // point, whose error is below that of rounding to a 16-bit dtype.
   // Ternary: every rounding of transformers. False: one rounding of the exact integer sum.
   bool exact = false;
-  // 4-bit blocks that cross rows (cols not a multiple of 64) are held as their dequantized values.
+  // 4-bit blocks that are no runs of 64 columns (they cross rows, or are of another size) are held as their
+  // dequantized values.
   const quant::FourBitCode* dequantized = nullptr;
   bool dequantized_nested = false;
+  bool own_map = false;  // nested scales by the checkpoint's map, which stands behind the panels
   arch::LinearKind kind = arch::LinearKind::dense;  // of ternary weights
 };
 
 struct Formats {
-  Dtype dtype = Dtype::f32;  // of the model
+  Dtype dtype = Dtype::f32;     // of the model
+  Dtype kv_dtype = Dtype::f32;  // of the KV cache: the model's, or i8
   config::Quantization quantization = config::Quantization::none;
   bool nested = true;  // bnb_4bit_use_double_quant
   Dtype compute = Dtype::f32;
-  bool exact = false;                // numerics: hf-exact
-  float int8_threshold = 6.0f;       // NaN: no outlier columns
-  bool int8_row_outliers = false;    // llm_int8_outliers: row
-  std::vector<std::string> skipped;  // patterns of modules that stay in dtype
+  bool exact = false;                   // numerics: hf-exact
+  float int8_threshold = 6.0f;          // NaN: no outlier columns
+  bool int8_row_outliers = false;       // llm_int8_outliers: row
+  std::optional<Dtype> stored_compute;  // of weights that are stored in 4 bits, over the checkpoint's own
+  std::vector<std::string> skipped;     // patterns of modules that stay in dtype
 
   static Formats dense(Dtype dtype);
-  static Formats choose(const config::ModelEntry& entry, Dtype dtype, const arch::ModelTensors& tensors);
+  static Formats choose(const config::ModelEntry& entry, Dtype dtype, const arch::ModelTensors& tensors,
+                        const arch::StoredQuantization& stored);
 
   WeightFormat of(const arch::LinearPart& part, uint64_t cols) const;
+
+ private:
+  WeightFormat four_bit(bool nf4, bool is_nested, uint64_t block, Dtype to, uint64_t cols) const;
 };
 
 }  // namespace rhapsode::plan

@@ -170,12 +170,6 @@ void add_sizes(const Module& module, const std::vector<std::string>& above, Tree
 
 }  // namespace
 
-bool skip_matches(const std::string& entry, const std::string& module) {
-  if (entry.empty()) return false;
-  if (module.ends_with(entry)) return true;
-  return module.starts_with(entry) && (module[entry.size()] == '.' || entry.back() == '.');
-}
-
 ModuleNames module_names(const arch::Spec& spec) {
   const Skeleton names = skeleton_of(spec.model_type);
   const std::string base = names.base + ".";

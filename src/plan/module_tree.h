@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "arch/spec.h"
+#include "plan/skip_entry.h"
 
 namespace rhapsode::plan {
 
@@ -45,9 +46,6 @@ ModuleNames module_names(const arch::Spec& spec);
 
 // Names are transformers' own, whatever the checkpoint calls its tensors.
 ModuleTree module_tree(const arch::Spec& spec, const arch::ModelTensors& tensors, const TreeOptions& options);
-
-// Whether an entry of a skip list names this module: from the start up to a dot boundary, or as a suffix.
-bool skip_matches(const std::string& entry, const std::string& module);
 
 // Bytes of every module, parameter and buffer by whole name ("" is all), and of the modules that own tensors.
 struct TreeSizes {

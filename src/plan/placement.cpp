@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "base/checked.h"
+#include "plan/footprint.h"
+
 namespace rhapsode::plan {
 namespace {
 
@@ -41,13 +44,28 @@ void choose_exec(const PlacementProblem& problem, Placement& placement) {
   }
 }
 
-void add_staging(const PlacementProblem& problem, Placement& placement) {
-  for (size_t u = 0; u < problem.units.size(); ++u)
-    if (problem.units[u].computes() && placement.exec[u] != placement.home[u])
-      placement.staging_bytes =
-          std::max(placement.staging_bytes, problem.units[u].held_bytes() + problem.staging_slack_bytes);
+// Buffers for what is staged, taken in turn in the order of execution: blocks, then the head.
+template <class IsStaged>
+std::array<uint64_t, 2> staging_of(const PlacementProblem& problem, size_t buffers,
+                                   const IsStaged& is_staged) {
+  std::array<uint64_t, 2> bytes{};
+  size_t count = 0;
+  const auto take = [&](size_t u) {
+    uint64_t& buffer = bytes[count++ % buffers];
+    buffer =
+        std::max(buffer, round_up(problem.units[u].held_bytes() + problem.staging_slack_bytes, kAlignBytes));
+  };
+  for (const bool heads : {false, true})
+    for (size_t u = 0; u < problem.units.size(); ++u)
+      if (problem.units[u].computes() && problem.units[u].has_head() == heads && is_staged(u)) take(u);
+  return bytes;
+}
+
+void add_staging(const PlacementProblem& problem, size_t buffers, Placement& placement) {
+  placement.staging_bytes =
+      staging_of(problem, buffers, [&](size_t u) { return placement.exec[u] != placement.home[u]; });
   DevicePlan& main = placement.devices[placement.main];
-  main.staging_bytes = placement.staging_bytes;
+  main.staging_bytes = placement.staging_bytes[0] + placement.staging_bytes[1];
   main.workspace_bytes += main.staging_bytes;
 }
 
@@ -90,17 +108,22 @@ class Placer {
   Placement place(Strategy strategy) const {
     const size_t units = problem_.units.size();
     std::optional<std::vector<size_t>> home;
+    size_t buffers = 2;
+    const auto offload = [&](const std::vector<size_t>& devices) {
+      for (buffers = 2; !home && buffers > 0; --buffers) home = offloaded(devices, buffers);
+      ++buffers;
+    };
     if (!gpus_.empty()) {
       home = strategy == Strategy::sequential       ? filled(gpus_, room_, 0, units, Extra())
              : strategy == Strategy::balanced_low_0 ? low_zero()
                                                     : balanced(gpus_, 0);
-      if (!home) home = offloaded(gpus_);
+      if (!home) offload(gpus_);
     }
     if (!home && (gpus_.empty() || problem_.devices[cpu_].listed)) {
       home = filled({cpu_}, room_, 0, units, Extra());
-      if (!home) home = offloaded({cpu_});
+      if (!home) offload({cpu_});
     }
-    return account(problem_, home ? *home : overfull());
+    return account(problem_, home ? *home : overfull(), buffers);
   }
 
  private:
@@ -171,7 +194,7 @@ class Placer {
 
   // The first units stay on `devices`, as many as possible; the others lie on the listed devices behind them
   // and are brought to the first device when it is their turn.
-  std::optional<std::vector<size_t>> offloaded(const std::vector<size_t>& devices) const {
+  std::optional<std::vector<size_t>> offloaded(const std::vector<size_t>& devices, size_t buffers) const {
     std::vector<size_t> behind;
     for (const size_t device : {cpu_, disk_})
       if (device != kNoDevice && device != devices.front() && problem_.devices[device].listed)
@@ -179,7 +202,7 @@ class Placer {
     if (behind.empty()) return std::nullopt;
     const size_t units = problem_.units.size();
     for (size_t kept = units; kept-- > (devices.front() == cpu_ ? 0u : 1u);) {
-      auto home = filled(devices, room_, 0, kept, needed_for(kept));
+      auto home = filled(devices, room_, 0, kept, needed_for(kept, buffers));
       // The device that computes what is offloaded is the first that holds something.
       const bool first_is_used = kept == 0 || (home && home->front() == devices.front());
       if (home && first_is_used && spill(behind, kept, *home)) return home;
@@ -188,19 +211,18 @@ class Placer {
   }
 
   // On the device that computes them: staging, keys and values, and the workspace of what is offloaded.
-  Extra needed_for(size_t kept) const {
+  Extra needed_for(size_t kept, size_t buffers) const {
     Extra extra;
-    uint64_t largest = 0;
     for (size_t u = kept; u < problem_.units.size(); ++u) {
       const Unit& unit = problem_.units[u];
       extra.bytes += unit.kv_bytes;
       if (unit.kind == UnitKind::norm) extra.bytes += unit.held_bytes();
       if (!unit.computes()) continue;
-      largest = std::max(largest, unit.held_bytes() + problem_.staging_slack_bytes);
       extra.steps = true;
       extra.head = extra.head || unit.has_head();
     }
-    extra.bytes += largest;
+    const auto staging = staging_of(problem_, buffers, [&](size_t u) { return u >= kept; });
+    extra.bytes += staging[0] + staging[1];
     return extra;
   }
 
@@ -243,7 +265,7 @@ size_t find_device(const PlacementProblem& problem, const DeviceName& name) {
   return kNoDevice;
 }
 
-Placement account(const PlacementProblem& problem, const std::vector<size_t>& home) {
+Placement account(const PlacementProblem& problem, const std::vector<size_t>& home, size_t buffers) {
   Placement placement;
   placement.home = home;
   placement.main = main_device(problem, home);
@@ -257,10 +279,15 @@ Placement account(const PlacementProblem& problem, const std::vector<size_t>& ho
   }
   choose_exec(problem, placement);
   add_units(problem, placement);
-  add_staging(problem, placement);
+  add_staging(problem, buffers, placement);
   for (const DevicePlan& device : placement.devices)
     placement.bytes_short += device.total_bytes() - std::min(device.total_bytes(), device.limit_bytes);
   return placement;
+}
+
+Placement settle(const PlacementProblem& problem, const std::vector<size_t>& home) {
+  Placement two = account(problem, home, 2);
+  return two.fits() || two.staging_bytes[1] == 0 ? two : account(problem, home, 1);
 }
 
 Placement place(const PlacementProblem& problem, Strategy strategy) {

@@ -3,6 +3,7 @@
 // offloaded units in. A pure function of bytes; knows no model, no file and no strategy of other programs.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -61,10 +62,12 @@ struct PlacementProblem {
 
 // Indices into PlacementProblem::devices.
 struct Placement {
-  std::vector<size_t> home;         // of each unit: where its bytes lie
-  std::vector<size_t> exec;         // of each unit: where it is computed
-  size_t main = 0;                  // computes what lies on the cpu or on disk, where GPUs are used
-  uint64_t staging_bytes = 0;       // of the buffer on main that offloaded units are brought into
+  std::vector<size_t> home;  // of each unit: where its bytes lie
+  std::vector<size_t> exec;  // of each unit: where it is computed
+  size_t main = 0;           // computes what lies on the cpu or on disk, where GPUs are used
+  // Of the two buffers on main that offloaded units are brought into in turn: while one is computed the next
+  // one comes. The second is 0 where one unit is offloaded at most, or where there is room for one only.
+  std::array<uint64_t, 2> staging_bytes{};
   std::vector<DevicePlan> devices;  // one for each of the problem's
   bool spills_unlisted = false;     // a unit lies on cpu or disk, and nobody allowed that
   uint64_t bytes_short = 0;
@@ -74,8 +77,11 @@ struct Placement {
 constexpr size_t kNoDevice = SIZE_MAX;
 size_t find_device(const PlacementProblem& problem, const config::DeviceName& name);
 
-// Bytes of every device when each unit lies where `home` says.
-Placement account(const PlacementProblem& problem, const std::vector<size_t>& home);
+// Bytes of every device when each unit lies where `home` says, with so many staging buffers (1 or 2).
+Placement account(const PlacementProblem& problem, const std::vector<size_t>& home, size_t buffers = 2);
+
+// With two staging buffers, or with one where two do not fit.
+Placement settle(const PlacementProblem& problem, const std::vector<size_t>& home);
 
 // Places by a strategy. What has no room on the GPUs goes to cpu and disk where these are listed; where
 // nothing fits, the overfull placement that comes nearest, with bytes_short. Without GPUs the cpu computes.

@@ -90,6 +90,48 @@ class Layout {
   // `notes` may be null.
   Placement place_for(uint64_t context_tokens, std::vector<Unit>* units,
                       std::vector<Downgrade>* notes) const {
+    PlacementProblem problem = problem_for(context_tokens);
+    Placement placement = placed(problem, notes);
+    if (units != nullptr) *units = std::move(problem.units);
+    return placement;
+  }
+
+  // Each device with as many bytes as `needed`, or the smallest multiple of all their limits, found to do;
+  // empty where none does, or where limits count weights alone.
+  std::vector<uint64_t> workable_limits(uint64_t context_tokens) const {
+    if (weights_only_) return {};
+    const PlacementProblem problem = problem_for(context_tokens);
+    const auto scaled = [&](uint64_t steps) {
+      std::vector<uint64_t> bytes;
+      for (const DeviceLimit& device : problem.devices) {
+        const auto more = checked_mul(device.limit_bytes / kLimitStep + 1, steps);
+        const bool limited = device.name.kind != Kind::disk && device.limit_bytes > 0;
+        bytes.push_back(limited && more ? device.limit_bytes + *more : device.limit_bytes);
+      }
+      return bytes;
+    };
+    uint64_t low = 0, high = kMostLimitSteps;
+    if (!limited_to(problem, scaled(high))) return {};
+    while (low < high) {
+      const uint64_t middle = low + (high - low) / 2;
+      if (limited_to(problem, scaled(middle)))
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    std::vector<uint64_t> bytes;
+    const Placement placement = *limited_to(problem, scaled(high));
+    for (const DevicePlan& device : placement.devices) bytes.push_back(device.total_bytes());
+    return limited_to(problem, bytes) ? bytes : scaled(high);
+  }
+
+ private:
+  // Each buffer inside a unit starts at a multiple of kAlignBytes.
+  static constexpr uint64_t kStagingSlack = 64 * kAlignBytes;
+  static constexpr uint64_t kLimitStep = 256;                     // part of a limit
+  static constexpr uint64_t kMostLimitSteps = 1024 * kLimitStep;  // a thousand times what there is
+
+  PlacementProblem problem_for(uint64_t context_tokens) const {
     StepLimits steps = plan_.limits;
     steps.context_tokens = context_tokens;
     PlacementProblem problem;
@@ -100,20 +142,21 @@ class Layout {
     steps.logits_rows = 0;
     problem.step_workspace_bytes = workspace_bytes(request_.architecture->spec, steps);
     problem.staging_slack_bytes = kStagingSlack;
-    Placement placement = placed(problem, notes);
-    if (units != nullptr) *units = std::move(problem.units);
-    return placement;
+    return problem;
   }
 
- private:
-  // Each buffer inside a unit starts at a multiple of kAlignBytes.
-  static constexpr uint64_t kStagingSlack = 64 * kAlignBytes;
+  // The placement under other limits, where it fits.
+  std::optional<Placement> limited_to(PlacementProblem problem, const std::vector<uint64_t>& bytes) const {
+    for (size_t d = 0; d < bytes.size(); ++d) problem.devices[d].limit_bytes = bytes[d];
+    Placement placement = placed(problem, nullptr);
+    return placement.fits() ? std::optional(std::move(placement)) : std::nullopt;
+  }
 
   Placement placed(const PlacementProblem& problem, std::vector<Downgrade>* notes) const {
     std::vector<Downgrade> ignored;
     if (written_)
-      return account(problem, mapped_homes(*request_.entry, request_.architecture->spec, *request_.tensors,
-                                           problem, notes != nullptr ? *notes : ignored));
+      return settle(problem, mapped_homes(*request_.entry, request_.architecture->spec, *request_.tensors,
+                                          problem, notes != nullptr ? *notes : ignored));
     if (weights_only_) return placed_by_weights(problem);
     return place(problem, strategy_);
   }
@@ -125,9 +168,15 @@ class Layout {
     TreeOptions options;
     options.dtype = plan_.dtype;
     const auto quantization = entry.quantization ? entry.quantization->value : config::Quantization::none;
-    if (quantization != config::Quantization::none)
+    const arch::StoredQuantization& stored = request_.architecture->spec.stored;
+    const bool grouped = stored.kind == arch::StoredKind::gptq || stored.kind == arch::StoredKind::awq;
+    if (stored.kind != arch::StoredKind::none && !grouped)
+      options.bits = stored.kind == arch::StoredKind::int8 ? CountedBits::eight : CountedBits::four;
+    else if (quantization != config::Quantization::none)
       options.bits = quantization == config::Quantization::int8 ? CountedBits::eight : CountedBits::four;
-    if (entry.quantization_config.llm_int8_skip_modules)
+    if (stored.kind != arch::StoredKind::none)
+      options.skip_modules = stored.skip;
+    else if (entry.quantization_config.llm_int8_skip_modules)
       options.skip_modules = entry.quantization_config.llm_int8_skip_modules->value;
     const ModuleTree tree = module_tree(request_.architecture->spec, *request_.tensors, options);
     const BudgetRequest budgets{strategy_, limits_.budgets, limits_.user_given,
@@ -136,7 +185,7 @@ class Layout {
     std::vector<size_t> home;
     for (const Unit& unit : problem.units)
       home.push_back(find_device(problem, *device_of(map, unit.modules.front())));
-    Placement placement = account(problem, home);
+    Placement placement = settle(problem, home);
     for (const size_t device : home) {
       const DeviceLimit& limit = problem.devices[device];
       const bool computes = limit.name.kind == Kind::gpu ||
@@ -186,6 +235,11 @@ void note_offload(const PlanRequest& request, const MemoryLimits& limits, Plan& 
         {"placement", "in device memory", "offloaded",
          fmt::format("{} of {} units ({} bytes) lie on cpu or disk and are brought to device {} at each pass",
                      offloaded, plan.units.size(), bytes, plan.devices[plan.placement.main].name)});
+  if (offloaded > 1 && plan.placement.staging_bytes[1] == 0)
+    plan.downgrades.push_back({"prefetch", "the next unit is brought while one is computed",
+                               "one after the other",
+                               fmt::format("device {} has no room for a second staging buffer",
+                                           plan.devices[plan.placement.main].name)});
   const bool idle_gpus =
       plan.devices.front().kind == "gpu" && plan.devices[plan.placement.main].kind != "gpu";
   if (idle_gpus && !request.entry->device_map)
@@ -210,10 +264,13 @@ void map_modules(Plan& plan) {
 void note_dequantized(const PlanRequest& request, Plan& plan) {
   uint64_t count = 0;
   std::string first;
+  Dtype compute = plan.formats.compute;
   const auto look = [&](const arch::LinearSource& source) {
     for (const arch::LinearPart& part : source.parts) {
-      if (plan.formats.of(part, source.cols).dequantized == nullptr) continue;
+      const WeightFormat format = plan.formats.of(part, source.cols);
+      if (format.dequantized == nullptr) continue;
       if (count++ == 0) first = fmt::format("{} ({} columns)", part.module, source.cols);
+      compute = format.compute;
     }
   };
   for (const arch::LayerTensors& layer : request.tensors->layers)
@@ -221,8 +278,8 @@ void note_dequantized(const PlanRequest& request, Plan& plan) {
   if (count > 0)
     plan.downgrades.push_back(
         {fmt::format("{} matrices, first {}", count, first), "4-bit codes",
-         fmt::format("{} values", torch_name(plan.formats.compute)),
-         "their columns are not a multiple of 64, so blocks cross rows; they hold the dequantized values"});
+         fmt::format("{} values", torch_name(compute)),
+         "their blocks are no runs of 64 columns of one row; they hold the dequantized values"});
 }
 
 // Disk is shown where something lies on it or it is listed.
@@ -237,7 +294,8 @@ void drop_unused_disk(const MemoryLimits& limits, Plan& plan) {
 Plan plan_as_asked(const PlanRequest& request) {
   Plan plan;
   choose_dtype(request, plan);
-  plan.formats = Formats::choose(*request.entry, plan.dtype, *request.tensors);
+  plan.formats =
+      Formats::choose(*request.entry, plan.dtype, *request.tensors, request.architecture->spec.stored);
   choose_limits(request, plan);
   plan.isa = request.kernels->name;
   plan.attention = "fused";
@@ -252,13 +310,23 @@ Plan plan_as_asked(const PlanRequest& request) {
   note_offload(request, layout.limits(), plan);
   note_dequantized(request, plan);
   plan.max_context = longest_context(request, layout);
+  const arch::StoredKind stored = request.architecture->spec.stored.kind;
+  if (stored == arch::StoredKind::gptq || stored == arch::StoredKind::awq)
+    plan.downgrades.push_back({"the linears", stored == arch::StoredKind::gptq ? "gptq codes" : "awq codes",
+                               fmt::format("{} values", torch_name(plan.dtype)),
+                               "groups of codes are unpacked while loading to the values that they mean"});
   drop_unused_disk(layout.limits(), plan);
   return plan;
 }
 
 Plan make_plan(const PlanRequest& request) {
   Plan plan = plan_as_asked(request);
-  if (!plan.fits) plan.changes = possible_changes(request, plan);
+  if (plan.fits) return plan;
+  plan.changes = possible_changes(request, plan);
+  const std::vector<uint64_t> bytes = Layout(request, plan).workable_limits(plan.limits.context_tokens);
+  for (size_t d = 0; d < plan.devices.size() && d < bytes.size(); ++d)
+    if (plan.devices[d].kind != "disk" && bytes[d] > 0)
+      plan.workable_limits.emplace_back(plan.devices[d].name, bytes[d]);
   return plan;
 }
 
@@ -295,6 +363,10 @@ void require_fit(const Plan& plan) {
     needed += std::string(needed.empty() ? "" : "; ") + "weights that fit on no GPU";
     limits += std::string(limits.empty() ? "" : "; ") + "a `cpu` entry in max_memory where they may go";
   }
+  for (size_t d = 0; d < plan.workable_limits.size(); ++d)
+    limits += fmt::format("{}{} bytes on {}", d == 0 ? "; it fits with " : ", ",
+                          plan.workable_limits[d].second, plan.workable_limits[d].first);
+  if (plan.max_context > 0) limits += fmt::format("; {} tokens of context would fit", plan.max_context);
   throw Error(ErrorKind::does_not_fit, "does-not-fit",
               fmt::format("the model does not fit: {} bytes short", plan.bytes_short))
       .saw(needed)

@@ -43,6 +43,9 @@ struct Plan {
   std::vector<std::pair<std::string, std::string>> device_map;  // module -> device, in model order
   uint64_t max_context = 0;  // longest context that fits, at most max_position_embeddings; 0 where none does
   uint64_t bytes_short = 0;
+  // Of a misfit: limits that would do, device by device in proportion to those there are, verified by
+  // planning.
+  std::vector<std::pair<std::string, uint64_t>> workable_limits;
   std::vector<Downgrade> downgrades;
   std::vector<Change> changes;
 };

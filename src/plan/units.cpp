@@ -9,7 +9,8 @@ std::vector<Unit> model_units(const UnitRequest& request) {
   const arch::ModelTensors& tensors = *request.tensors;
   const Formats& formats = *request.formats;
   const ModuleNames names = module_names(spec);
-  const uint64_t layer_kv = request.sequences * kv_bytes(spec, formats.dtype, request.limits.context_tokens) /
+  const uint64_t layer_kv = request.sequences *
+                            kv_bytes(spec, formats.kv_dtype, request.limits.context_tokens) /
                             spec.num_hidden_layers;
   const bool tied = spec.tie_word_embeddings;
   std::vector<Unit> units;

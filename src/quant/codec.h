@@ -3,6 +3,7 @@
 // nearest.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -39,9 +40,20 @@ struct NestedScales {
   std::vector<uint8_t> codes;  // one an absmax
 };
 NestedScales nest_scales(std::span<const float> absmax);
-inline float nested_value(uint8_t code, float nested_absmax, float offset) {
-  const float scaled = kNestedMap.values[code] * nested_absmax;
+// Its steps, for threads that share the blocks: the mean, and one block of at most 256 absmax values, whose
+// own absmax is returned.
+float nested_offset(std::span<const float> absmax);
+float nest_block(std::span<const float> absmax, float offset, uint8_t* codes);
+// `value`: the map's, at the code.
+inline float nested_value(float value, float nested_absmax, float offset) {
+  const float scaled = value * nested_absmax;
   return scaled + offset;
 }
+
+// The canonical bytes of 4-bit codes, one code a byte: element 2i of a tensor in the high half of byte i,
+// 2i + 1 in the low one. `packed` begins with the byte of element `first`.
+void unpack_codes(std::span<const std::byte> packed, uint64_t first, std::span<uint8_t> codes);
+// The way back, from an even element on: two codes for each byte of `packed`.
+void pack_codes(std::span<const uint8_t> codes, std::span<std::byte> packed);
 
 }  // namespace rhapsode::quant

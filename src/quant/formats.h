@@ -31,6 +31,8 @@
 namespace rhapsode::quant {
 
 constexpr uint32_t kPanelRows = 32;
+// Of the layouts above, raised whenever one of them changes: packed bytes that were kept are then made anew.
+constexpr uint32_t kLayoutVersion = 1;
 
 struct NestedScales;  // quant/codec.h
 
@@ -61,11 +63,17 @@ constexpr uint64_t kNestedBlockBytes = kPanelRows + kBlockCodeBytes;  // nested
 // offset.
 struct FourBitPanel {
   float offset;
-  uint8_t unused[28];
+  uint8_t unused[4];
+  // Of the map that codes are looked up in, in bytes from the panel's start: a checkpoint brings its own,
+  // whose last bits differ from ours. 0: kNestedMap.
+  uint64_t map_offset;
+  uint8_t unused_too[16];
   uint8_t phase[kPanelRows];  // index of the row's first block in the tensor, modulo 256
   // float nested[nested_groups(cols)][kPanelRows] follow
 };
 static_assert(sizeof(FourBitPanel) == 64);
+constexpr uint64_t kNestedMapBytes = 256 * sizeof(float);  // of a map that a matrix brings
+
 // Nested blocks that one row may touch.
 constexpr uint64_t nested_groups(uint64_t cols) {
   const uint64_t blocks = cols / kBlockCols;
@@ -108,6 +116,8 @@ void set_block_scales(std::span<std::byte> panel, uint32_t row, std::span<const 
 // tensor.
 void set_nested_scales(std::span<std::byte> panel, uint32_t row, uint64_t cols, const NestedScales& scales,
                        uint64_t first_block);
+// Names the map of a nested panel: kNestedMapBytes bytes, `map_offset` bytes from the panel's start.
+void set_nested_map(std::span<std::byte> panel, uint64_t map_offset);
 // Absmax of a row's block as float, of any 4-bit format.
 float block_scale(Format format, const std::byte* panel, uint64_t cols, uint32_t row, uint64_t block);
 

@@ -19,6 +19,7 @@ struct FourBitCode {
   float values[16];
   float bounds[15];
   uint8_t order[16];
+  bool ascending;  // order is 0 to 15
   int16_t fixed[16];
   int32_t fixed_max;
   int32_t act_max;
@@ -53,6 +54,7 @@ inline constexpr FourBitCode kNf4 = four_bit::with_fixed(
       four_bit::real(0x3e5067e0), four_bit::real(0x3e9582d4), four_bit::real(0x3ec753f9),
       four_bit::real(0x3f006d04), four_bit::real(0x3f248daf), four_bit::real(0x3f5c89da)},
      {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+     true,
      {},
      4095,
      8191});
@@ -72,6 +74,7 @@ inline constexpr FourBitCode kFp4 = four_bit::with_fixed(
       four_bit::real(0x3db00000), four_bit::real(0x3e555556), four_bit::real(0x3e955556),
       four_bit::real(0x3ed55556), four_bit::real(0x3f155556), four_bit::real(0x3f555556)},
      {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3},
+     false,
      {},
      192,
      32767});

@@ -44,14 +44,20 @@ uint64_t codes_offset(Format format, uint64_t cols, uint64_t block) {
 void pack_int8_panel(std::span<const int8_t> codes, std::span<const float> scb, uint64_t cols,
                      std::span<std::byte> panel) {
   assert(panel.size() == panel_bytes(Format::int8, cols) && codes.size() == scb.size() * cols);
-  std::memset(panel.data(), 0, panel.size());
+  if (scb.size() < kPanelRows || cols % 4 != 0) std::memset(panel.data(), 0, panel.size());
+  // A block of columns at a time, so that what is written stays in the first cache.
+  constexpr uint64_t kBlock = 256;
+  for (uint64_t begin = 0; begin < cols; begin += kBlock) {
+    const uint64_t end = begin + kBlock < cols ? begin + kBlock : cols, whole = end / 4 * 4;
+    for (uint32_t row = 0; row < scb.size(); ++row) {
+      const int8_t* from = codes.data() + row * cols;
+      for (uint64_t k = begin; k < whole; k += 4) std::memcpy(&panel[int8_index(row, k)], from + k, 4);
+      for (uint64_t k = whole; k < end; ++k) panel[int8_index(row, k)] = static_cast<std::byte>(from[k]);
+    }
+  }
   for (uint32_t row = 0; row < scb.size(); ++row) {
     int32_t sum = 0;
-    for (uint64_t k = 0; k < cols; ++k) {
-      const int8_t code = codes[row * cols + k];
-      panel[int8_index(row, k)] = static_cast<std::byte>(code);
-      sum += code;
-    }
+    for (uint64_t k = 0; k < cols; ++k) sum += codes[row * cols + k];
     std::memcpy(panel.data() + row * 4, &scb[row], 4);
     std::memcpy(panel.data() + kPanelRows * 4 + row * 4, &sum, 4);
   }
@@ -60,14 +66,20 @@ void pack_int8_panel(std::span<const int8_t> codes, std::span<const float> scb, 
 void pack_four_bit_panel(Format format, std::span<const uint8_t> codes, uint32_t row_count, uint64_t cols,
                          std::span<std::byte> panel) {
   assert(panel.size() == panel_bytes(format, cols) && codes.size() == row_count * cols);
-  std::memset(panel.data(), 0, panel.size());
+  if (row_count < kPanelRows)
+    std::memset(panel.data(), 0, panel.size());
+  else if (is_nested(format))
+    std::memset(panel.data(), 0, nested_header_bytes(cols));
   for (uint64_t block = 0; block < cols / kBlockCols; ++block) {
     std::byte* out = panel.data() + codes_offset(format, cols, block);
     for (uint32_t row = 0; row < row_count; ++row) {
       const uint8_t* in = codes.data() + row * cols + block * kBlockCols;
       for (uint64_t j = 0; j < kBlockCols; j += 8) {
-        std::byte* dword = out + nibble(row, j).byte;
-        for (uint64_t i = 0; i < 4; ++i) dword[i] = static_cast<std::byte>(in[j + i] | in[j + 4 + i] << 4);
+        uint32_t low, high;
+        std::memcpy(&low, in + j, 4);
+        std::memcpy(&high, in + j + 4, 4);
+        low |= high << 4;
+        std::memcpy(out + nibble(row, j).byte, &low, 4);
       }
     }
   }
@@ -91,13 +103,20 @@ void set_nested_scales(std::span<std::byte> panel, uint32_t row, uint64_t cols, 
         static_cast<std::byte>(scales.codes[first_block + block]);
 }
 
+void set_nested_map(std::span<std::byte> panel, uint64_t map_offset) {
+  std::memcpy(panel.data() + offsetof(FourBitPanel, map_offset), &map_offset, sizeof map_offset);
+}
+
 float block_scale(Format format, const std::byte* panel, uint64_t cols, uint32_t row, uint64_t block) {
   const std::byte* at = panel + block_offset(format, cols, block);
   if (!is_nested(format)) return read<float>(at + row * 4);
   const uint64_t phase = std::to_integer<uint64_t>(panel[offsetof(FourBitPanel, phase) + row]);
   const uint64_t group = (phase + block) / kNestedBlocks;
   const float absmax = read<float>(panel + sizeof(FourBitPanel) + (group * kPanelRows + row) * 4);
-  return nested_value(std::to_integer<uint8_t>(at[row]), absmax, read<float>(panel));
+  const uint64_t map_offset = read<uint64_t>(panel + offsetof(FourBitPanel, map_offset));
+  const auto code = std::to_integer<uint8_t>(at[row]);
+  const float value = map_offset == 0 ? kNestedMap.values[code] : read<float>(panel + map_offset + code * 4);
+  return nested_value(value, absmax, read<float>(panel));
 }
 
 void unpack_int8_row(const std::byte* panel, uint32_t row, uint64_t cols, float* out) {

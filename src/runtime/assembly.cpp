@@ -58,11 +58,12 @@ Assembly assemble(const Settings& settings) {
           devices::read_inventory(),
           settings.machine,
           &kernels::select_kernels(settings.isa),
-          settings.threads > 0 ? settings.threads : usable_cores()};
+          settings.threads > 0 ? settings.threads : usable_cores(),
+          settings.packed_cache};
 }
 
 plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_tokens, uint64_t sequences,
-                     uint32_t logits_rows) {
+                     uint32_t logits_rows, std::optional<uint64_t> process_bytes) {
   plan::PlanRequest request;
   request.entry = &assembly.entry();
   request.architecture = &assembly.architecture;
@@ -72,7 +73,7 @@ plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_t
   request.machine = assembly.machine;
   request.kernels = assembly.kernels;
   request.threads = assembly.threads;
-  request.process_bytes = devices::resident_bytes();
+  request.process_bytes = process_bytes.value_or(devices::resident_bytes());
   request.context_tokens = context_tokens;
   request.sequences = sequences;
   request.logits_rows = logits_rows;

@@ -26,6 +26,7 @@ struct Settings {
   uint32_t threads = 0;                    // 0 = all usable cores
   std::string isa;                         // empty = the best
   std::optional<config::Machine> machine;  // virtual devices, over the entry's `devices`
+  std::string packed_cache;                // directory; empty: none
   bool tokenizer = true;                   // false: ids in, ids out; tokenizer files are not touched
 };
 
@@ -43,6 +44,7 @@ struct Assembly {
   std::optional<config::Machine> machine;  // that the command line names; else the entry's `devices` hold
   const kernels::Kernels* kernels = nullptr;
   uint32_t threads = 1;
+  std::string packed_cache;  // directory of packed caches; empty: none
 
   const config::ModelEntry& entry() const { return config.active(); }
 };
@@ -59,8 +61,10 @@ struct TextFiles {
 };
 TextFiles load_text(const std::string& directory, const config::ModelEntry* entry);
 
-// The plan of an assembly; context as in plan::PlanRequest.
+// The plan of an assembly; context as in plan::PlanRequest. process_bytes: what the process counts for, as an
+// earlier plan measured it; absent: measured now.
 plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_tokens = std::nullopt,
-                     uint64_t sequences = 1, uint32_t logits_rows = 1);
+                     uint64_t sequences = 1, uint32_t logits_rows = 1,
+                     std::optional<uint64_t> process_bytes = std::nullopt);
 
 }  // namespace rhapsode::runtime

@@ -88,7 +88,8 @@ BenchResult bench(Session& session, const BenchOptions& options,
   out.decode_tokens_per_s = static_cast<double>(options.new_tokens) * 1e3 / median(decode_ms);
   out.weight_bytes_per_token = packed_bytes(assembly.tensors, plan.formats);
   const uint64_t context = options.prompt_tokens + options.new_tokens / 2;
-  const uint64_t kv_bytes = context * plan::kv_block_bytes(spec, plan.dtype) / kernels::kBlockTokens;
+  const uint64_t kv_bytes =
+      context * plan::kv_block_bytes(spec, plan.formats.kv_dtype) / kernels::kBlockTokens;
   out.decode_gb_per_s =
       out.decode_tokens_per_s * static_cast<double>(out.weight_bytes_per_token + kv_bytes) / 1e9;
   out.prompt_gflops =

@@ -27,6 +27,8 @@ class Writer {
     if (tokenizer != nullptr) text_.emplace(*tokenizer, request.params.stop_strings);
   }
 
+  const GenerateRequest& request() const { return request_; }
+  bool guided() const { return is_guided(request_.params); }
   generation::RequestState& state() { return state_; }
   model::Sequence& sequence() { return sequence_; }
   // Guidance: the same answer after the prompt's last token alone.
@@ -80,15 +82,19 @@ class Writer {
   std::optional<FinishReason> reason_;
 };
 
-// Greedy and sampling, one sequence or several, with drafts where prompt lookup is on.
+// Greedy and sampling: one request or several, each with one sequence or several, with drafts where prompt
+// lookup is on and a single sequence runs. What a sequence becomes does not depend on the others.
 class Run {
  public:
-  Run(Session& session, const GenerateRequest& request)
-      : session_(session), decoder_(session.decoder()), request_(request) {
-    const uint64_t count = static_cast<uint64_t>(request.params.num_return_sequences);
+  Run(Session& session, std::span<const GenerateRequest> requests)
+      : session_(session), decoder_(session.decoder()), requests_(requests), results_(requests.size()) {
     const text::Tokenizer* tokenizer = session.assembly().tokenizer.get();
-    writers_.reserve(count);
-    for (uint64_t i = 0; i < count; ++i) writers_.emplace_back(request, decoder_.spec(), tokenizer, i);
+    for (const GenerateRequest& request : requests) {
+      first_writer_.push_back(writers_.size());
+      const uint64_t count = static_cast<uint64_t>(request.params.num_return_sequences);
+      for (uint64_t i = 0; i < count; ++i) writers_.emplace_back(request, decoder_.spec(), tokenizer, i);
+    }
+    first_writer_.push_back(writers_.size());
   }
 
   ~Run() {
@@ -98,24 +104,31 @@ class Run {
     }
   }
 
-  GenerateResult run() {
-    const Stopwatch prompt_time;
-    prefill();
-    result_.prompt_ms = prompt_time.milliseconds();
+  std::vector<GenerateResult> run() {
+    for (size_t r = 0; r < requests_.size(); ++r) {
+      const Stopwatch prompt_time;
+      prefill(r);
+      results_[r].prompt_ms = prompt_time.milliseconds();
+      const Stopwatch first_time;
+      first_step(r);
+      results_[r].decode_ms = first_time.milliseconds();
+    }
     const Stopwatch decode_time;
-    first_step();
     while (step()) {
     }
-    result_.decode_ms = decode_time.milliseconds();
-    return finish();
+    for (size_t r = 0; r < requests_.size(); ++r) {
+      results_[r].decode_ms += decode_time.milliseconds();
+      finish(r);
+    }
+    return std::move(results_);
   }
 
  private:
   // Reuses what the last request kept and this one shares. Length-dependent rotary tables forbid it: kept
   // keys were rotated for another length.
-  void prefill() {
-    model::Sequence& sequence = writers_.front().sequence();
-    const std::vector<uint32_t>& prompt = request_.prompt_ids;
+  void prefill(size_t r) {
+    model::Sequence& sequence = writers_[first_writer_[r]].sequence();
+    const std::vector<uint32_t>& prompt = requests_[r].prompt_ids;
     Session::Kept& kept = session_.kept();
     const auto shared_end =
         std::mismatch(kept.ids.begin(), kept.ids.end(), prompt.begin(), prompt.end()).second;
@@ -125,101 +138,115 @@ class Run {
     std::swap(sequence, kept.sequence);
     kept.ids.clear();
     decoder_.cache().truncate(sequence, shared);
+    results_[r].reused_tokens = shared;
     decoder_.prefill(sequence, std::span(prompt).subspan(shared));
   }
 
-  void first_step() {
+  void first_step(size_t r) {
     const std::vector<float> row(decoder_.logits(0).begin(), decoder_.logits(0).end());
-    if (is_guided(request_.params))
-      decoder_.prefill(writers_.front().unconditional(), std::span(request_.prompt_ids).last(1));
-    for (size_t i = 0; i < writers_.size(); ++i) {
-      if (i > 0) {
-        writers_[i].sequence() = decoder_.cache().fork(writers_.front().sequence());
-        writers_[i].unconditional() = decoder_.cache().fork(writers_.front().unconditional());
+    Writer& first = writers_[first_writer_[r]];
+    if (first.guided()) decoder_.prefill(first.unconditional(), std::span(requests_[r].prompt_ids).last(1));
+    for (size_t i = first_writer_[r]; i < first_writer_[r + 1]; ++i) {
+      if (i > first_writer_[r]) {
+        writers_[i].sequence() = decoder_.cache().fork(first.sequence());
+        writers_[i].unconditional() = decoder_.cache().fork(first.unconditional());
       }
       std::vector<float> scores = row;
       std::vector<float> without;
-      if (is_guided(request_.params)) without.assign(decoder_.logits(0).begin(), decoder_.logits(0).end());
+      if (first.guided()) without.assign(decoder_.logits(0).begin(), decoder_.logits(0).end());
       push(i, scores, without);
     }
   }
 
   // `unconditional`: the row of the guided answer's other half; empty without guidance.
   void push(size_t i, std::span<float> scores, std::span<float> unconditional) {
+    Writer& writer = writers_[i];
     TopEntries top;
-    if (request_.trace > 0 && i == 0) top = largest(scores, request_.trace);
+    if (is_traced(i)) top = largest(scores, writer.request().trace);
     if (!unconditional.empty())
-      generation::apply_guidance(scores, unconditional, *request_.params.guidance_scale);
-    const generation::Step step = writers_[i].state().push_logits(scores);
+      generation::apply_guidance(scores, unconditional, *writer.request().params.guidance_scale);
+    const generation::Step step = writer.state().push_logits(scores);
     record(i, step, {std::move(top)});
-    writers_[i].take(step);
+    writer.take(step);
+  }
+
+  // The request whose first sequence is writer i, if one asks for a trace.
+  size_t request_of(size_t i) const {
+    return static_cast<size_t>(std::upper_bound(first_writer_.begin(), first_writer_.end(), i) -
+                               first_writer_.begin()) -
+           1;
+  }
+  bool is_traced(size_t i) const {
+    return writers_[i].request().trace > 0 && first_writer_[request_of(i)] == i;
   }
 
   void record(size_t i, const generation::Step& step, std::vector<TopEntries> tops) {
-    if (request_.trace == 0 || i > 0) return;
+    if (!is_traced(i)) return;
     for (size_t s = 0; s < step.ids.size(); ++s)
-      result_.steps.push_back({step.ids[s], std::move(tops[s]), step.top[s]});
+      results_[request_of(i)].steps.push_back({step.ids[s], std::move(tops[s]), step.top[s]});
   }
 
   // One forward pass for all that still run; false when none does.
   bool step() {
     std::vector<size_t> running;
     for (size_t i = 0; i < writers_.size(); ++i) {
-      if (request_.cancelled != nullptr && *request_.cancelled && !writers_[i].finished())
-        writers_[i].cancel();
+      const std::atomic<bool>* cancelled = writers_[i].request().cancelled;
+      if (cancelled != nullptr && *cancelled && !writers_[i].finished()) writers_[i].cancel();
       if (!writers_[i].finished()) running.push_back(i);
     }
     if (running.empty()) return false;
-    const bool guided = is_guided(request_.params);
-    if (running.size() == 1 && request_.params.prompt_lookup_num_tokens && !guided) {
-      if (draft_step(running.front())) return true;
-    }
+    if (running.size() == 1 && draft_step(running.front())) return true;
     std::vector<model::Span> spans;
+    std::vector<size_t> together;
     for (const size_t i : running) {
       Writer& writer = writers_[i];
-      if (decoder_.crosses_rope_switch(writer.sequence(), 1)) return recompute(running);
+      if (decoder_.crosses_rope_switch(writer.sequence(), 1)) {
+        recompute(i);
+        continue;
+      }
+      together.push_back(i);
       spans.push_back({&writer.sequence(), writer.state().ids().last(1), 1});
-      if (guided) spans.push_back({&writer.unconditional(), writer.state().ids().last(1), 1});
+      if (writer.guided()) spans.push_back({&writer.unconditional(), writer.state().ids().last(1), 1});
     }
-    decoder_.forward(spans);
-    const uint32_t rows = guided ? 2 : 1;
-    for (uint32_t r = 0; r < running.size(); ++r)
-      push(running[r], decoder_.scores(r * rows),
-           guided ? decoder_.scores(r * rows + 1) : std::span<float>());
+    if (!spans.empty()) decoder_.forward(spans);
+    uint32_t row = 0;
+    for (const size_t i : together) {
+      const std::span<float> scores = decoder_.scores(row++);
+      push(i, scores, writers_[i].guided() ? decoder_.scores(row++) : std::span<float>());
+    }
     return true;
   }
 
-  // A longrope table switches to its long factors: every sequence is computed anew.
-  bool recompute(const std::vector<size_t>& running) {
-    for (const size_t i : running) {
-      const std::span<const uint32_t> ids = writers_[i].state().ids();
-      std::vector<float> without;
-      if (is_guided(request_.params)) {
-        const model::Span span{&writers_[i].unconditional(), ids.last(1), 1};
-        decoder_.forward({&span, 1});
-        without.assign(decoder_.logits(0).begin(), decoder_.logits(0).end());
-      }
-      decoder_.cache().release(writers_[i].sequence());
-      decoder_.prefill(writers_[i].sequence(), ids);
-      push(i, decoder_.scores(0), without);
+  // A longrope table switches to its long factors: the sequence is computed anew.
+  void recompute(size_t i) {
+    Writer& writer = writers_[i];
+    const std::span<const uint32_t> ids = writer.state().ids();
+    std::vector<float> without;
+    if (writer.guided()) {
+      const model::Span span{&writer.unconditional(), ids.last(1), 1};
+      decoder_.forward({&span, 1});
+      without.assign(decoder_.logits(0).begin(), decoder_.logits(0).end());
     }
-    return true;
+    decoder_.cache().release(writer.sequence());
+    decoder_.prefill(writer.sequence(), ids);
+    push(i, decoder_.scores(0), without);
   }
 
   // Verifies a guess at the next tokens in one pass; false where there is no guess.
   bool draft_step(size_t i) {
     Writer& writer = writers_[i];
+    if (!writer.request().params.prompt_lookup_num_tokens || writer.guided()) return false;
     const std::vector<uint32_t> draft = writer.state().draft();
     if (draft.empty() || decoder_.crosses_rope_switch(writer.sequence(), draft.size() + 1)) return false;
     std::vector<uint32_t> ids{writer.state().ids().back()};
     ids.insert(ids.end(), draft.begin(), draft.end());
-    const model::Span span{&writer.sequence(), ids, static_cast<uint32_t>(ids.size())};
+    const model::Span span{&writer.sequence(), ids, static_cast<uint32_t>(ids.size()), 0, true};
     decoder_.forward({&span, 1});
     std::vector<float> rows;
     std::vector<TopEntries> tops;
     for (uint32_t r = 0; r < ids.size(); ++r) {
       rows.insert(rows.end(), decoder_.logits(r).begin(), decoder_.logits(r).end());
-      if (request_.trace > 0) tops.push_back(largest(decoder_.logits(r), request_.trace));
+      if (is_traced(i)) tops.push_back(largest(decoder_.logits(r), writer.request().trace));
     }
     const generation::Step step = writer.state().push_draft_logits(draft, rows);
     record(i, step, std::move(tops));
@@ -228,30 +255,33 @@ class Run {
     return true;
   }
 
-  GenerateResult finish() {
-    result_.finish_reason = writers_.front().reason();
-    result_.prompt_tokens = request_.prompt_ids.size();
-    if (request_.keep_sequence) keep();
-    for (Writer& writer : writers_) result_.sequences.push_back(writer.finish());
-    result_.completion_tokens = result_.sequences.front().ids.size();
+  void finish(size_t r) {
+    GenerateResult& result = results_[r];
+    Writer& first = writers_[first_writer_[r]];
+    result.finish_reason = first.reason();
+    result.prompt_tokens = requests_[r].prompt_ids.size();
+    if (requests_[r].keep_sequence) keep(first);
+    for (size_t i = first_writer_[r]; i < first_writer_[r + 1]; ++i)
+      result.sequences.push_back(writers_[i].finish());
+    result.completion_tokens = result.sequences.front().ids.size();
     // A traced step beyond the end (a drafted token after a stop string) is no step of the answer.
-    if (result_.steps.size() > result_.completion_tokens) result_.steps.resize(result_.completion_tokens);
-    return std::move(result_);
+    if (result.steps.size() > result.completion_tokens) result.steps.resize(result.completion_tokens);
   }
 
-  void keep() {
-    Writer& writer = writers_.front();
+  void keep(Writer& writer) {
     const std::span<const uint32_t> ids = writer.state().ids();
     Session::Kept& kept = session_.kept();
+    decoder_.cache().release(kept.sequence);
     std::swap(kept.sequence, writer.sequence());
     kept.ids.assign(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(kept.sequence.length));
   }
 
   Session& session_;
   model::Decoder& decoder_;
-  const GenerateRequest& request_;
+  std::span<const GenerateRequest> requests_;
   std::vector<Writer> writers_;
-  GenerateResult result_;
+  std::vector<size_t> first_writer_;  // of each request, and the end
+  std::vector<GenerateResult> results_;
 };
 
 }  // namespace
@@ -287,7 +317,32 @@ void validate_request(const GenerateRequest& request, const arch::Spec& spec) {
 
 GenerateResult generate(Session& session, const GenerateRequest& request) {
   validate_request(request, session.decoder().spec());
-  return request.params.num_beams > 1 ? run_beams(session, request) : Run(session, request).run();
+  if (request.params.num_beams > 1) return run_beams(session, request);
+  return std::move(Run(session, {&request, 1}).run().front());
+}
+
+RequestSize batch_size(std::span<const GenerateRequest> requests) {
+  RequestSize all{0, 0, 0};
+  for (const GenerateRequest& request : requests) {
+    const RequestSize one = request_size(request);
+    all.context_tokens = std::max(all.context_tokens, one.context_tokens);
+    all.logits_rows = std::max(all.logits_rows, one.logits_rows);
+    all.sequences += one.sequences;
+  }
+  all.logits_rows = static_cast<uint32_t>(std::max<uint64_t>(all.logits_rows, all.sequences));
+  return all;
+}
+
+std::vector<GenerateResult> generate_batch(Session& session, std::span<const GenerateRequest> requests) {
+  bool beams = false;
+  for (const GenerateRequest& request : requests) {
+    validate_request(request, session.decoder().spec());
+    beams = beams || request.params.num_beams > 1;
+  }
+  if (!beams) return Run(session, requests).run();
+  std::vector<GenerateResult> results;
+  for (const GenerateRequest& request : requests) results.push_back(generate(session, request));
+  return results;
 }
 
 std::vector<uint32_t> prompt_ids(const Assembly& assembly, const std::string& text, bool raw) {

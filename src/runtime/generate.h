@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,6 +54,7 @@ struct GenerateResult {
   double prompt_ms = 0;
   double decode_ms = 0;
   uint64_t prompt_tokens = 0;
+  uint64_t reused_tokens = 0;      // of the prompt: what the request before left in the cache
   uint64_t completion_tokens = 0;  // of the first sequence
 };
 
@@ -69,6 +71,11 @@ RequestSize request_size(const GenerateRequest& request);
 // range.
 void validate_request(const GenerateRequest& request, const arch::Spec& spec);
 GenerateResult generate(Session& session, const GenerateRequest& request);
+
+// Several requests at once share each pass over the weights; each gives what it would alone, bit for bit.
+// Requests with beams run one after the other. decode_ms of each is that of all.
+RequestSize batch_size(std::span<const GenerateRequest> requests);
+std::vector<GenerateResult> generate_batch(Session& session, std::span<const GenerateRequest> requests);
 
 // Prompt ids of a text: through the chat template (as one user message, after the entry's system prompt)
 // where the checkpoint has one and `raw` is false, else the text as it is with the post-processor's special

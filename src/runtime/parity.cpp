@@ -171,8 +171,7 @@ class Replay {
     const double gap = static_cast<double>(row[found]) - static_cast<double>(row[expected]);
     explained_ = explained_ && gap <= noise;
     if (result_.first_difference) return;
-    result_.first_difference =
-        ParityDifference{step, expected, found, gap, step == 0 ? split_ : std::nullopt};
+    result_.first_difference = ParityDifference{step, expected, found, gap, split_};
   }
 
   void append(size_t step) {

@@ -30,7 +30,7 @@ struct ParityDifference {
   uint32_t expected = 0, found = 0;
   double gap = 0;  // our logit of `found` minus our logit of `expected`
   std::optional<uint64_t>
-      layer;  // first layer whose hidden state differs beyond the noise; of the first step only
+      layer;  // first layer whose hidden state at the prompt's end differs beyond the noise
 };
 
 struct ParityResult {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/error.h"
@@ -21,6 +22,28 @@ void require_real_memory(const Assembly& assembly, const plan::Plan& plan) {
       .hint("`plan` shows the placement without running it");
 }
 
+// Beside the plan, the largest shard must fit.
+void require_shard_memory(const Assembly& assembly, const plan::Plan& plan) {
+  uint64_t largest = 0;
+  for (const InputFile& shard : assembly.checkpoint.shards()) largest = std::max(largest, shard.size_bytes());
+  const uint64_t bytes = plan::total_bytes(plan) + largest;
+  if (bytes <= assembly.inventory.available_bytes) return;
+  throw Error(ErrorKind::does_not_fit, "shard-too-large",
+              "reading whole shards needs more memory than this machine has")
+      .at("low_cpu_mem_usage")
+      .saw(fmt::format("{} bytes, of them {} for the largest shard", bytes, largest))
+      .want(fmt::format("at most {} bytes", assembly.inventory.available_bytes))
+      .hint("set low_cpu_mem_usage to true: tensors are then read one by one");
+}
+
+// Resident at most, once everything is in use: what is now, and what the plan adds.
+uint64_t most_resident(const plan::Plan& plan) {
+  uint64_t bytes = devices::resident_bytes();
+  for (const plan::DevicePlan& device : plan.devices)
+    if (device.kind != "disk") bytes += device.total_bytes() - device.process_bytes;
+  return bytes;
+}
+
 }  // namespace
 
 Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequences,
@@ -29,6 +52,7 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
   plan::require_fit(plan);
   require_real_memory(assembly, plan);
   const auto start = std::chrono::steady_clock::now();
+  memory_ = std::make_unique<devices::MemoryWatch>(most_resident(plan));
   const arch::Spec& spec = assembly.architecture.spec;
   pool_ = std::make_unique<ThreadPool>(plan.limits.threads);
   for (const plan::DevicePlan& device : plan.devices)
@@ -37,11 +61,18 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
           device.name, device.limit_bytes - std::min(device.limit_bytes, device.process_bytes),
           *assembly.kernels));
   const model::Places places = model::places_of(plan.units, plan.placement, devices_);
+  const config::ModelEntry& entry = assembly.entry();
+  model::LoadOptions options;
+  options.progress = progress;
+  options.packed_cache = assembly.packed_cache;
+  options.whole_shards = entry.low_cpu_mem_usage && !entry.low_cpu_mem_usage->value;
+  if (options.whole_shards) require_shard_memory(assembly, plan);
   weights_ = model::load_weights(spec, assembly.tensors, assembly.checkpoint, plan.formats, places.weights,
-                                 *pool_, progress);
+                                 *pool_, options);
   const uint64_t blocks = sequences * plan::kv_blocks(plan.limits.context_tokens);
-  cache_ = std::make_unique<model::KvCache>(spec, plan.dtype, blocks, places.exec.layers);
+  cache_ = std::make_unique<model::KvCache>(spec, plan.formats.kv_dtype, blocks, places.exec.layers);
   decoder_ = std::make_unique<model::Decoder>(spec, weights_, places.exec, *pool_, *cache_, plan.limits);
+  decoder_->before_pass([watch = memory_.get()] { watch->check(); });
   load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 

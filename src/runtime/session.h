@@ -6,6 +6,7 @@
 
 #include "base/thread_pool.h"
 #include "devices/device.h"
+#include "devices/memory_watch.h"
 #include "model/decoder.h"
 #include "runtime/assembly.h"
 
@@ -41,6 +42,7 @@ class Session {
   std::vector<std::unique_ptr<devices::Device>> devices_;
   model::Weights weights_;
   std::unique_ptr<model::KvCache> cache_;
+  std::unique_ptr<devices::MemoryWatch> memory_;  // its address is the decoder's
   std::unique_ptr<model::Decoder> decoder_;
   Kept kept_;
 };

@@ -101,16 +101,26 @@ model::Linear linear_at(Format format, uint64_t rows, uint64_t cols, std::byte* 
 
 // Workspace of model::multiply.
 struct Workspace {
-  std::vector<std::vector<float>> expand;
+  struct Own {
+    std::vector<float> expand, sums, rows;
+    std::vector<uint32_t> marks;
+  };
+  std::vector<Own> own;
   std::vector<float> packed;
 
   Workspace(const Bench& bench, uint64_t tokens, uint64_t cols)
-      : expand(bench.pool.threads(),
-               std::vector<float>(std::max(plan::kColumnBlock * quant::kPanelRows, cols))),
+      : own(bench.pool.threads(),
+            {std::vector<float>(std::max(plan::kColumnBlock * quant::kPanelRows, cols)),
+             std::vector<float>(std::min<uint64_t>(plan::kTokenBlock, tokens) * plan::kPanelGroup *
+                                quant::kPanelRows),
+             std::vector<float>(bench.kernels.gemm_tokens * cols / 2), std::vector<uint32_t>(cols / 32 + 1)}),
         packed((tokens + bench.kernels.gemm_tokens) * cols) {}
 
   model::Worker worker(const Bench& bench, uint32_t member) {
-    return {&bench.kernels, &bench.pool, member, bench.pool.threads(), expand[member].data(), packed.data()};
+    Own& mine = own[member];
+    return {&bench.kernels,       &bench.pool,        member,
+            bench.pool.threads(), mine.expand.data(), mine.sums.data(),
+            mine.rows.data(),     mine.marks.data(),  packed.data()};
   }
 };
 
@@ -168,8 +178,9 @@ void bench_gemm(Bench& bench, Format format, Shape shape, uint32_t tokens) {
   const double operations = 2.0 * static_cast<double>(shape.rows * shape.cols) * tokens;
   const uint32_t repeats =
       static_cast<uint32_t>(std::max(1.0, (bench.options.quick ? 2e9 : 2e10) / operations));
-  std::vector<double> rates;
+  std::vector<double> rates, peaks;
   for (uint32_t round = 0; round < bench.options.rounds; ++round) {
+    peaks.push_back(devices::measure_fma(bench.kernels, bench.pool));
     const double start = now();
     bench.pool.run([&](uint32_t member) {
       const model::Worker worker = workspace.worker(bench, member);
@@ -181,7 +192,7 @@ void bench_gemm(Bench& bench, Format format, Shape shape, uint32_t tokens) {
     rates.push_back(operations * repeats / (now() - start) / 1e9);
   }
   const Rate rate = devices::summarize(rates);
-  const double share = rate.median / bench.roofline.fma.median;
+  const double share = rate.median / devices::summarize(peaks).median;
   bench.say(fmt::format(
       "gemm {:<5} {:>6} x {:<6} {:>4} tokens {:7.1f} GFLOP/s (best {:6.1f})  {:5.1f} % of FMA peak",
       quant::format_name(format), shape.rows, shape.cols, tokens, rate.median, rate.best, 100 * share));

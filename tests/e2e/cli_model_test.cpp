@@ -75,6 +75,21 @@ TEST_F(CliPlan, AMisfitIsToldWholeWithExitCodeSeven) {
   EXPECT_EQ(run.error_code(), "does-not-fit");
 }
 
+TEST_F(CliPlan, AnEightBitCacheIsCountedToTheByte) {
+  const Json whole = rhapsode({"plan", "-c", config(), "--json"}).json();
+  const Json small = rhapsode({"plan", "-c", config({"kv_cache_dtype: int8"}), "--json"}).json();
+  const Json shape = read_json_file(fixture("golden/llama-mqa/config.json"));
+  const uint64_t heads =
+      2 * shape.at("num_hidden_layers").get<uint64_t>() * shape.at("num_key_value_heads").get<uint64_t>();
+  const uint64_t dims = shape.at("head_dim").get<uint64_t>();
+  EXPECT_EQ(whole.at("devices").at(0).at("kv_bytes"), 512 * heads * dims * 4);
+  EXPECT_EQ(small.at("devices").at(0).at("kv_bytes"), 512 * heads * (dims + 4));
+  const Json run =
+      rhapsode({"run", "-c", config({"kv_cache_dtype: int8"}), "--ids", "1,2,3", "--json"}).json();
+  EXPECT_FALSE(run.at("output_ids").empty());
+  EXPECT_EQ(rhapsode({"plan", "-c", config({"kv_cache_dtype: int4"})}).code, 3);
+}
+
 TEST_F(CliPlan, EmitsAConfigThatSaysWhatWasResolved) {
   const std::string out = scratch_.file("fitting.yaml");
   const Outcome outcome = rhapsode({"plan", "-c", config({"# kept", "top_k: 7"}), "--emit-config", out,
@@ -86,6 +101,34 @@ TEST_F(CliPlan, EmitsAConfigThatSaysWhatWasResolved) {
                            "      temperature: 0.5\n", "      max_context: 512\n"})
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   EXPECT_EQ(rhapsode({"plan", "-c", out, "--json"}).json().at("context_source"), "max_context");
+}
+
+TEST_F(CliPlan, EmitsAConfigInTheStyleOfTheGivenOne) {
+  const std::string out = scratch_.file("fitting.yaml");
+  const std::string entry = "{\"model_id\": \"" + fixture("golden/llama-mqa") +
+                            "\", torch_dtype: 'float32', max_memory: {cpu: 9GB}}";
+  const std::string given =
+      scratch_.put("flow.yaml", "generator:\n  active_model: tiny\n  models: {tiny: " + entry + "} # mine\n");
+  const Outcome outcome = rhapsode({"plan", "-c", given, "--emit-config", out, "--set", "max_memory.cpu=8GB",
+                                    "--set", "temperature=0.5", "--json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out;
+  EXPECT_EQ(
+      read_file(out),
+      "generator:\n  active_model: tiny\n  models: {tiny: {\"model_id\": \"" + fixture("golden/llama-mqa") +
+          "\", torch_dtype: float32, max_memory: {cpu: 8GB}, temperature: 0.5, max_context: 512}} # mine\n");
+  EXPECT_EQ(rhapsode({"plan", "-c", out}).code, 0);
+}
+
+TEST_F(CliPlan, ALayoutThatCannotBeEditedIsToldWithItsPlace) {
+  const std::string given = scratch_.put(
+      "flow.yaml", "generator:\n  active_model: tiny\n  models:\n    tiny: {\n      model_id: \"" +
+                       fixture("golden/llama-mqa") + "\"}\n");
+  const Outcome outcome =
+      rhapsode({"plan", "-c", given, "--emit-config", scratch_.file("fitting.yaml"), "--json"});
+  EXPECT_EQ(outcome.code, 3) << outcome.out;
+  EXPECT_EQ(outcome.error_code(), "cannot-edit");
+  EXPECT_EQ(outcome.json().at("error").at("line"), 4);
+  EXPECT_FALSE(std::filesystem::exists(scratch_.file("fitting.yaml")));
 }
 
 TEST_F(CliPlan, EmitsAConfigThatFitsWhereTheGivenOneDoesNot) {
@@ -276,6 +319,34 @@ TEST_F(CliRun, PromptsGoThroughTheTemplateUnlessRaw) {
   EXPECT_EQ(rhapsode({"run", "-c", yaml, "--messages", "-"}, "{}").code, 2);
 }
 
+TEST_F(CliRun, PromptsOfAFileAreAnsweredAsEachAlone) {
+  const std::string yaml = config({}, talking_checkpoint(scratch_));
+  const std::string file = scratch_.put("prompts.jsonl",
+                                        "\"why is the sky blue\"\n\n"
+                                        "{\"ids\": [1, 68, 24, 48]}\n"
+                                        "{\"prompt\": \"hello\"}\n"
+                                        "{\"messages\": [{\"role\": \"user\", \"content\": \"hello\"}]}\n");
+  const Outcome outcome = rhapsode({"run", "-c", yaml, "--prompts-file", file, "--batch", "3", "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  const Json results = outcome.json().at("results");
+  ASSERT_EQ(results.size(), 4u);
+  const Json sky = rhapsode({"run", "-c", yaml, "--prompt", "why is the sky blue", "--json"}).json();
+  const Json ids = rhapsode({"run", "-c", yaml, "--ids", "1,68,24,48", "--json"}).json();
+  const Json hello = rhapsode({"run", "-c", yaml, "--prompt", "hello", "--json"}).json();
+  const Json* alone[] = {&sky, &ids, &hello, &hello};
+  for (size_t i = 0; i < 4; ++i)
+    for (const char* key :
+         {"prompt_ids", "output_ids", "text", "finish_reason", "sequences", "usage", "seed"})
+      EXPECT_EQ(results[i].at(key), alone[i]->at(key)) << i << " " << key;
+  const Outcome plain = rhapsode({"run", "-c", yaml, "--prompts-file", file, "-q"});
+  EXPECT_TRUE(plain.out.starts_with(sky.at("text").get<std::string>() + "\n---\n")) << plain.out;
+  for (const char* bad : {"", "7", "{}", "{\"prompt\": 1}", "{\"ids\": []}", "{\"ids\": [-1]}",
+                          "{\"idz\": [1]}", "{\"messages\": {}}", "{\"prompt\": \"a\", \"ids\": [1]}", "\"a"})
+    EXPECT_EQ(rhapsode({"run", "-c", yaml, "--prompts-file", "-"}, std::string(bad) + "\n").code, 2) << bad;
+  EXPECT_EQ(rhapsode({"run", "-c", yaml, "--prompt", "a", "--batch", "2"}).code, 2);
+  EXPECT_EQ(rhapsode({"run", "-c", yaml, "--prompts-file", file, "--batch", "0"}).code, 2);
+}
+
 TEST_F(CliRun, AnInterruptStopsTheAnswerAndKeepsWhatIsThere) {
   const std::string yaml = config({"max_context: 512"}, talking_checkpoint(scratch_));
   const Outcome outcome =
@@ -337,6 +408,9 @@ TEST_F(CliChat, AnswersEachLineAndKeepsTheConversation) {
   const Json alone = rhapsode({"run", "-c", yaml, "--messages", "-", "--json"}, asked.dump()).json();
   EXPECT_EQ(alone.at("output_ids"), second.at("output_ids"));
   EXPECT_EQ(alone.at("usage").at("prompt_tokens"), second.at("usage").at("prompt_tokens"));
+  // What the first turn left in the cache is not computed again.
+  EXPECT_EQ(first.at("usage").at("reused_tokens"), 0);
+  EXPECT_GE(second.at("usage").at("reused_tokens"), first.at("usage").at("prompt_tokens"));
 }
 
 TEST_F(CliChat, CommandsAndErrors) {

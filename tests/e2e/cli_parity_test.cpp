@@ -1,5 +1,7 @@
 // `parity` of the real binary: a trace of its own is equal, a doctored one differs where it was doctored,
 // others are refused.
+#include <cstring>
+
 #include "program.h"
 
 namespace rhapsode::testing {
@@ -45,6 +47,37 @@ TEST_F(CliParity, NamesTheStepThatDiffers) {
   EXPECT_EQ(difference.at("found"), best);
   EXPECT_GT(difference.at("gap").get<double>(), 0.0);
   EXPECT_EQ(outcome.json().at("equal"), false);
+}
+
+// trace_llama-mqa.json: tools/export_trace.py on the checkpoint, six prompt ids, twelve new tokens.
+TEST_F(CliParity, OfATraceOfTransformers) {
+  const Outcome outcome =
+      rhapsode({"parity", "-c", config(), "--against", fixture("cli/trace_llama-mqa.json"), "--json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  EXPECT_EQ(outcome.json().at("equal"), true);
+  EXPECT_EQ(outcome.json().at("within_noise"), true);
+  EXPECT_EQ(outcome.json().at("steps"), 12);
+}
+
+TEST_F(CliParity, NamesTheLayerWhereHiddenStatesSplit) {
+  const std::string damaged = (scratch_.path() / "damaged").string();
+  std::filesystem::create_directories(damaged);
+  std::filesystem::copy_file(fixture("golden/llama-mqa/config.json"), damaged + "/config.json");
+  std::string bytes = read_file(fixture("golden/llama-mqa/model.safetensors"));
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), 8);
+  const Json header = parse_json(bytes.substr(8, header_bytes), "header");
+  const Json& range = header.at("model.layers.1.mlp.down_proj.weight").at("data_offsets");
+  const auto begin = range.at(0).get<uint64_t>(), end = range.at(1).get<uint64_t>();
+  bytes.replace(8 + header_bytes + begin, end - begin, end - begin, '\0');
+  scratch_.put("damaged/model.safetensors", bytes);
+  const std::string yaml = scratch_.put("damaged.yaml", tiny_yaml(damaged));
+  const Outcome outcome =
+      rhapsode({"parity", "-c", yaml, "--against", fixture("cli/trace_llama-mqa.json"), "--json"});
+  EXPECT_EQ(outcome.code, 1) << outcome.out << outcome.err;
+  // 0 is the embedding, 1 what the first layer gives: the second layer's is wrong.
+  EXPECT_EQ(outcome.json().at("first_difference").at("layer"), 2) << outcome.out;
+  EXPECT_EQ(outcome.json().at("within_noise"), false);
 }
 
 TEST_F(CliParity, RefusesWhatIsNoTrace) {

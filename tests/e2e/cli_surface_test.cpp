@@ -4,8 +4,8 @@
 namespace rhapsode::testing {
 namespace {
 
-const char* const kCommands[] = {"check",    "plan",     "run",         "chat",    "ppl",
-                                 "tokenize", "template", "import-gguf", "version", "completion"};
+const char* const kCommands[] = {"check",    "plan",        "run",      "chat",    "ppl",       "tokenize",
+                                 "template", "import-gguf", "quantize", "version", "completion"};
 
 TEST(Help, NamesEveryCommandAndEachHasItsOwn) {
   const Outcome help = rhapsode({"--help"});
@@ -114,7 +114,7 @@ TEST(Completion, BashCompletesForReal) {
   std::string out(4096, '\0');
   out.resize(std::fread(out.data(), 1, out.size(), shell));
   EXPECT_EQ(::pclose(shell), 0);
-  EXPECT_EQ(out, "--prompt --prompt-file\ntemplate\n");
+  EXPECT_EQ(out, "--prompt --prompt-file --prompts-file\ntemplate\n");
 }
 
 TEST(Check, AValidFileIsValidAndAnAbsentModelIsANote) {

@@ -53,7 +53,7 @@ void exchange(const Launch& launch, pid_t child, Pipe& in, Pipe& out, Pipe& err,
     ::fcntl(in.ends[1], F_SETFL, O_NONBLOCK);
   while (out.ends[0] >= 0 || err.ends[0] >= 0) {
     std::array<pollfd, 3> fds{{{out.ends[0], POLLIN, 0}, {err.ends[0], POLLIN, 0}, {in.ends[1], POLLOUT, 0}}};
-    if (::poll(fds.data(), fds.size(), 120'000) <= 0) {
+    if (::poll(fds.data(), fds.size(), launch.patience_ms) <= 0) {
       ADD_FAILURE() << "the program hangs";
       ::kill(child, SIGKILL);
       return;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "base/json.h"
 #include "models/golden_model.h"
 
 namespace rhapsode {
@@ -86,7 +87,9 @@ const Json& exact_record(const Golden& golden) {
 
 TEST_P(DecoderGolden, GreedyIds) {
   const Golden golden = open_golden(GetParam());
-  LoadedModel model(golden_directory(GetParam()), primary(golden), 2, 64);
+  // int8 finds outlier columns call by call: the prompt has to be one pass, as it is for transformers.
+  const bool int8 = GetParam().find("int8") != std::string::npos;
+  LoadedModel model(golden_directory(GetParam()), primary(golden), 2, int8 ? 256 : 64);
   for (const auto& [prompt, prompt_record] : golden.json.at(primary_name(golden)).items()) {
     const Json& record = exact_record(golden).at(prompt);
     EXPECT_EQ(model.greedy(prompt_record.at("ids").get<std::vector<uint32_t>>(), 64),
@@ -95,9 +98,11 @@ TEST_P(DecoderGolden, GreedyIds) {
   }
 }
 
-TEST_P(DecoderGolden, SixteenBitsWithFloat32AttentionAreExact) {
+// Fixtures that were recorded with float32 attention too.
+class DecoderFloat32Attention : public testing::TestWithParam<std::string> {};
+
+TEST_P(DecoderFloat32Attention, SixteenBitsAreExact) {
   const Golden golden = open_golden(GetParam());
-  if (!golden.json.contains("float32_attention")) GTEST_SKIP() << "not recorded";
   LoadedModel model(golden_directory(GetParam()), primary(golden), 2, 256);
   const size_t vocab = model.architecture.spec.vocab_size;
   for (const auto& [prompt, record] : golden.json.at(primary_name(golden)).items()) {
@@ -107,13 +112,15 @@ TEST_P(DecoderGolden, SixteenBitsWithFloat32AttentionAreExact) {
   }
 }
 
+class DecoderTernary : public testing::TestWithParam<std::string> {};
+
 // Ternary weights by exact integer sums and one rounding: float32 differs by the order of roundings, 16 bits
 // by those that transformers makes on the way.
-TEST_P(DecoderGolden, FastTernaryIsClose) {
+TEST_P(DecoderTernary, FastIsClose) {
   const Golden golden = open_golden(GetParam());
   const Dtype dtype = primary(golden);
   LoadedModel model(golden_directory(GetParam()), dtype, 2, 256, {}, 512, false);
-  if (model.architecture.spec.linear == arch::LinearKind::dense) GTEST_SKIP() << "not ternary";
+  ASSERT_NE(model.architecture.spec.linear, arch::LinearKind::dense);
   const size_t vocab = model.architecture.spec.vocab_size;
   for (const auto& [prompt, record] : golden.json.at(primary_name(golden)).items()) {
     const std::vector<float> found = model.logits(record.at("ids").get<std::vector<uint32_t>>());
@@ -128,27 +135,62 @@ TEST_P(DecoderGolden, FastTernaryIsClose) {
   }
 }
 
+// Greedy ids are those of transformers up to a step whose best two logits are closer than the dtype's noise:
+// a row's error is within `tolerance` of its norm, the gap between two of its logits within root two of that.
+void compare_greedy(LoadedModel& model, const Json& prompt, const Json& record, double noise) {
+  const auto expected = record.at("greedy").get<std::vector<uint32_t>>();
+  std::vector<uint32_t> ids = prompt.at("ids").get<std::vector<uint32_t>>();
+  const std::vector<uint32_t> found = model.greedy(ids, static_cast<uint32_t>(expected.size()));
+  const auto first = std::mismatch(found.begin(), found.end(), expected.begin()).first - found.begin();
+  if (first == static_cast<ptrdiff_t>(found.size())) return;
+  ids.insert(ids.end(), found.begin(), found.begin() + first);
+  const size_t vocab = model.architecture.spec.vocab_size;
+  const std::vector<float> rows = model.logits(ids);
+  double norm = 0;
+  for (size_t i = rows.size() - vocab; i < rows.size(); ++i)
+    norm += static_cast<double>(rows[i]) * static_cast<double>(rows[i]);
+  EXPECT_LE(record.at("margins").at(static_cast<size_t>(first)).get<double>(),
+            std::sqrt(2.0) * noise * std::sqrt(norm))
+      << "step " << first;
+}
+
 void compare_sixteen_bit(const std::string& fixture, const char* name) {
   const Golden golden = open_golden(fixture);
   const Dtype dtype = *dtype_from_torch_name(name);
-  if (!golden.json.contains(name) || primary(golden) == dtype) GTEST_SKIP() << "not recorded";
   LoadedModel model(golden_directory(fixture), dtype, 2, 256);
   const size_t vocab = model.architecture.spec.vocab_size;
   for (const auto& [prompt, record] : golden.json.at(primary_name(golden)).items()) {
+    SCOPED_TRACE(prompt);
     const auto ids = record.at("ids").get<std::vector<uint32_t>>();
     const std::vector<float> found = model.logits(ids);
     const std::vector<float>& expected = golden.tensors.at(prompt + "." + name + ".last_logits");
     EXPECT_LE(relative_error(&found[(ids.size() - 1) * vocab], expected.data(), vocab),
-              tolerance(golden, dtype))
-        << prompt;
+              tolerance(golden, dtype));
+    compare_greedy(model, record, golden.json.at(name).at(prompt), tolerance(golden, dtype));
   }
 }
 
-TEST_P(DecoderGolden, Bfloat16Logits) {
+// Fixtures that exist in float32 and were recorded in that dtype too. transformers cannot load BitNet's
+// quantized files in another dtype than their own.
+class DecoderBfloat16 : public testing::TestWithParam<std::string> {};
+class DecoderFloat16 : public testing::TestWithParam<std::string> {};
+
+TEST_P(DecoderBfloat16, LogitsAndIdsWithinItsNoise) {
   compare_sixteen_bit(GetParam(), "bfloat16");
 }
-TEST_P(DecoderGolden, Float16Logits) {
+TEST_P(DecoderFloat16, LogitsAndIdsWithinItsNoise) {
   compare_sixteen_bit(GetParam(), "float16");
+}
+
+// Names of the fixtures whose `file` holds one text and not the other.
+std::vector<std::string> fixtures_with(const std::string& file, const std::string& text,
+                                       const std::string& absent = "\n\n") {
+  std::vector<std::string> names;
+  for (const std::string& name : golden_fixtures()) {
+    const std::string json = read_file(golden_directory(name) + "/" + file);
+    if (json.find(text) != std::string::npos && json.find(absent) == std::string::npos) names.push_back(name);
+  }
+  return names;
 }
 
 std::string test_name(const testing::TestParamInfo<std::string>& info) {
@@ -159,6 +201,18 @@ std::string test_name(const testing::TestParamInfo<std::string>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, DecoderGolden, testing::ValuesIn(golden_fixtures()), test_name);
+INSTANTIATE_TEST_SUITE_P(Families, DecoderFloat32Attention,
+                         testing::ValuesIn(fixtures_with("golden.json", "\"float32_attention\":{")),
+                         test_name);
+INSTANTIATE_TEST_SUITE_P(Families, DecoderTernary,
+                         testing::ValuesIn(fixtures_with("config.json", "\"quant_method\": \"bitnet\"")),
+                         test_name);
+INSTANTIATE_TEST_SUITE_P(Families, DecoderBfloat16,
+                         testing::ValuesIn(fixtures_with("golden.json", "\"bfloat16\":{",
+                                                         "\"primary\":\"bfloat16\"")),
+                         test_name);
+INSTANTIATE_TEST_SUITE_P(Families, DecoderFloat16,
+                         testing::ValuesIn(fixtures_with("golden.json", "\"float16\":{")), test_name);
 
 }  // namespace
 }  // namespace rhapsode

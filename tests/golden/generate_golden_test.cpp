@@ -86,6 +86,11 @@ std::string label(const Json& golden) {
          golden.at("name").get<std::string>();
 }
 
+std::string label_of_batch(const Json& golden, size_t row) {
+  return golden.at("model").get<std::string>() + " batch " + golden.at("name").get<std::string>() + " row " +
+         std::to_string(row) + " " + golden.at("params").dump();
+}
+
 TEST(GenerateGolden, GreedyUnderEveryRule) {
   Cases cases;
   size_t compared = 0;
@@ -130,8 +135,7 @@ TEST(GenerateGolden, RowsOfLeftPaddedBatches) {
     for (size_t i = 0; i < golden.at("prompts").size(); ++i) {
       if (std::find(by_rule.begin(), by_rule.end(), i) != by_rule.end()) continue;
       expect_equal(cases.run(golden, golden.at("prompts").at(i)), golden.at("rows").at(i),
-                   golden.at("model").get<std::string>() + " batch " + golden.at("name").get<std::string>() +
-                       " row " + std::to_string(i) + " " + golden.at("params").dump());
+                   label_of_batch(golden, i));
       ++compared;
     }
   }
@@ -147,6 +151,89 @@ TEST(GenerateGolden, StopStrings) {
     ++compared;
   }
   EXPECT_GE(compared, 30u);
+}
+
+// Rows of a left-padded batch again, now as requests that run together, four at a time.
+TEST(GenerateGolden, RequestsTogetherGiveWhatTransformersGives) {
+  Cases cases("generation_combined.json");
+  size_t compared = 0;
+  for (const Json& golden : cases.json.at("cases")) {
+    if (golden.at("kind") != "batch" || !golden.at("by_rule").empty()) continue;
+    std::vector<runtime::GenerateRequest> requests;
+    for (const Json& prompt : golden.at("prompts")) {
+      requests.emplace_back();
+      requests.back().prompt_ids = prompt.get<std::vector<uint32_t>>();
+      requests.back().params = generation::golden_params(golden.at("params"));
+    }
+    const std::vector<runtime::GenerateResult> results =
+        runtime::generate_batch(*cases.model(golden).session, requests);
+    for (size_t i = 0; i < results.size(); ++i, ++compared)
+      expect_equal(results[i], golden.at("rows").at(i), label_of_batch(golden, i));
+  }
+  EXPECT_GE(compared, 200u);
+}
+
+bool same_steps(const runtime::GenerateResult& a, const runtime::GenerateResult& b) {
+  if (a.steps.size() != b.steps.size()) return false;
+  for (size_t i = 0; i < a.steps.size(); ++i)
+    if (a.steps[i].id != b.steps[i].id || a.steps[i].top != b.steps[i].top ||
+        a.steps[i].probs != b.steps[i].probs)
+      return false;
+  return true;
+}
+
+// Requests that have nothing in common, each with a trace: ids, logits and probabilities are the same bits as
+// alone.
+TEST(GenerateGolden, RequestsTogetherAreThoseAloneBitForBit) {
+  Served served("llama-gqa");
+  std::vector<runtime::GenerateRequest> requests;
+  for (const char* prompt : {"p7", "p33", "p1", "long"}) {
+    runtime::GenerateRequest request;
+    request.prompt_ids = served.prompts.at(prompt).at("ids").get<std::vector<uint32_t>>();
+    request.params.max_new_tokens = 12 + static_cast<int64_t>(requests.size()) * 5;
+    request.params.seed = requests.size();
+    request.trace = 5;
+    requests.push_back(request);
+  }
+  requests[0].params.do_sample = requests[3].params.do_sample = true;
+  requests[1].params.guidance_scale = 1.5;
+  requests[2].params.do_sample = true;
+  requests[2].params.num_return_sequences = 2;
+  requests[3].params.repetition_penalty = 1.2;
+  const std::vector<runtime::GenerateResult> together = runtime::generate_batch(*served.session, requests);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const runtime::GenerateResult alone = runtime::generate(*served.session, requests[i]);
+    ASSERT_EQ(together[i].sequences.size(), alone.sequences.size());
+    for (size_t s = 0; s < alone.sequences.size(); ++s)
+      EXPECT_EQ(together[i].sequences[s].ids, alone.sequences[s].ids) << i;
+    EXPECT_TRUE(same_steps(together[i], alone)) << i;
+  }
+}
+
+// A conversation goes on: of a prompt that begins with the one before and its answer only the rest is
+// computed, and the answer is that of the whole prompt.
+TEST(GenerateGolden, ThePromptThatGoesOnIsComputedFromWhereItDiffers) {
+  Served served("llama-gqa");
+  runtime::GenerateRequest first;
+  first.prompt_ids = served.prompts.at("p33").at("ids").get<std::vector<uint32_t>>();
+  first.params.max_new_tokens = 9;
+  first.keep_sequence = true;
+  const runtime::GenerateResult answer = runtime::generate(*served.session, first);
+  EXPECT_EQ(answer.reused_tokens, 0u);
+  runtime::GenerateRequest second = first;
+  for (const uint32_t id : answer.sequences.front().ids) second.prompt_ids.push_back(id);
+  for (const uint32_t id : {5u, 9u, 17u, 3u}) second.prompt_ids.push_back(id);
+  const runtime::GenerateResult kept = runtime::generate(*served.session, second);
+  // The answer's last token was never computed with.
+  EXPECT_EQ(kept.reused_tokens, first.prompt_ids.size() + 8);
+  runtime::GenerateRequest fresh = second;
+  fresh.keep_sequence = false;
+  fresh.prompt_ids.front() += 1;
+  EXPECT_EQ(runtime::generate(*served.session, fresh).reused_tokens, 0u);
+  fresh.prompt_ids.front() -= 1;
+  const runtime::GenerateResult whole = runtime::generate(*served.session, fresh);
+  EXPECT_EQ(whole.reused_tokens, 0u);
+  EXPECT_EQ(kept.sequences.front().ids, whole.sequences.front().ids);
 }
 
 }  // namespace

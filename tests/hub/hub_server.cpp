@@ -146,8 +146,9 @@ bool HubServer::answer(int socket, const Request& request) {
   if (request.is_get()) {
     const std::string_view body =
         std::string_view(reply.body).substr(0, reply.sent_bytes.value_or(reply.body.size()));
-    alive = alive && send_all(socket, body);
+    // Before it is sent: who has received it may ask at once.
     if (request.cdn || request.target.find("/resolve/") != std::string::npos) body_bytes_ += body.size();
+    alive = alive && send_all(socket, body);
   }
   for (int slept = 0; slept < reply.stall_ms && !stop_; slept += 20)
     std::this_thread::sleep_for(std::chrono::milliseconds(20));

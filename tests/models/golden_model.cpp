@@ -22,25 +22,39 @@ plan::StepLimits limits_for(uint64_t context_tokens, uint32_t chunk_tokens, uint
 }
 
 // `exact`: the numerics of transformers.
-plan::Formats formats_for(Dtype dtype, bool exact) {
-  plan::Formats formats = plan::Formats::dense(dtype);
+plan::Formats formats_for(const LoadedModel& model, Dtype dtype, bool exact, bool row_outliers) {
+  plan::Formats formats = plan::Formats::choose({}, dtype, model.tensors, model.architecture.spec.stored);
   formats.exact = exact;
+  formats.int8_row_outliers = row_outliers;
   return formats;
 }
 
 }  // namespace
 
 LoadedModel::LoadedModel(const std::string& directory, Dtype dtype, uint32_t threads, uint32_t chunk_tokens,
-                         std::string_view isa, uint64_t context_tokens, bool exact)
+                         std::string_view isa, uint64_t context_tokens, bool exact, bool row_outliers)
+    : LoadedModel(
+          directory, [=](const LoadedModel& model) { return formats_for(model, dtype, exact, row_outliers); },
+          threads, chunk_tokens, isa, context_tokens) {}
+
+LoadedModel::LoadedModel(const std::string& directory, const plan::Formats& formats, uint32_t threads,
+                         uint32_t chunk_tokens, std::string_view isa, uint64_t context_tokens)
+    : LoadedModel(
+          directory, [&](const LoadedModel&) { return formats; }, threads, chunk_tokens, isa,
+          context_tokens) {}
+
+LoadedModel::LoadedModel(const std::string& directory, const ChooseFormats& choose, uint32_t threads,
+                         uint32_t chunk_tokens, std::string_view isa, uint64_t context_tokens)
     : architecture(arch::read_architecture(directory)),
       checkpoint(Checkpoint::open(directory)),
       tensors(arch::bind_tensors(architecture, checkpoint)),
       pool(threads),
       device("cpu", uint64_t{1} << 32, kernels::select_kernels(isa)),
       limits(limits_for(context_tokens, chunk_tokens, threads, device.kernels())),
-      weights(model::load_weights(architecture.spec, tensors, checkpoint, formats_for(dtype, exact),
-                                  model::all_on(device, tensors.layers.size()), pool, nullptr)),
-      cache(architecture.spec, dtype, 8 * plan::kv_blocks(context_tokens), device),
+      formats(choose(*this)),
+      weights(model::load_weights(architecture.spec, tensors, checkpoint, formats,
+                                  model::all_on(device, tensors.layers.size()), pool, {})),
+      cache(architecture.spec, formats.kv_dtype, 8 * plan::kv_blocks(context_tokens), device),
       decoder(architecture.spec, weights, device, pool, cache, limits) {}
 
 std::vector<float> LoadedModel::logits(const std::vector<uint32_t>& ids) {

@@ -1,6 +1,7 @@
 // A golden fixture opened: the tiny checkpoint, loaded in a dtype, and what transformers computed with it.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,7 +16,14 @@ namespace rhapsode {
 
 struct LoadedModel {
   LoadedModel(const std::string& directory, Dtype dtype, uint32_t threads, uint32_t chunk_tokens,
-              std::string_view isa = {}, uint64_t context_tokens = 512, bool exact = true);
+              std::string_view isa = {}, uint64_t context_tokens = 512, bool exact = true,
+              bool row_outliers = false);
+  LoadedModel(const std::string& directory, const plan::Formats& formats, uint32_t threads,
+              uint32_t chunk_tokens, std::string_view isa = {}, uint64_t context_tokens = 512);
+  // Formats that depend on the checkpoint: its tensors are bound when this is called.
+  using ChooseFormats = std::function<plan::Formats(const LoadedModel&)>;
+  LoadedModel(const std::string& directory, const ChooseFormats& choose, uint32_t threads,
+              uint32_t chunk_tokens, std::string_view isa = {}, uint64_t context_tokens = 512);
 
   arch::Architecture architecture;
   Checkpoint checkpoint;
@@ -23,6 +31,7 @@ struct LoadedModel {
   ThreadPool pool;
   devices::Device device;
   plan::StepLimits limits;
+  plan::Formats formats;
   model::Weights weights;
   model::KvCache cache;
   model::Decoder decoder;

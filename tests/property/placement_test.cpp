@@ -2,11 +2,17 @@
 // holds more than the plan says.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <functional>
 #include <random>
+#include <thread>
 
 #include "model/places.h"
 #include "models/golden_model.h"
 #include "plan/units.h"
+#include "support/scratch.h"
 
 namespace rhapsode {
 namespace {
@@ -39,8 +45,10 @@ class Spread {
   size_t units() const { return problem_.units.size(); }
 
   // Logits of a prompt in two chunks with `home`; each device is limited to what the plan counts for it.
-  std::vector<float> logits(const std::vector<size_t>& home, const std::vector<uint32_t>& ids) {
-    const plan::Placement placement = plan::account(problem_, home);
+  // `between` is called before the last pass.
+  std::vector<float> logits(const std::vector<size_t>& home, const std::vector<uint32_t>& ids,
+                            size_t buffers = 2, const std::function<void()>& between = {}) {
+    const plan::Placement placement = plan::account(problem_, home, buffers);
     std::vector<std::unique_ptr<devices::Device>> devices;
     for (size_t d = 0; d < 3; ++d)
       devices.push_back(std::make_unique<devices::Device>(
@@ -49,11 +57,11 @@ class Spread {
     const arch::Spec& spec = model_.architecture.spec;
     std::vector<float> out;
     {
-      model::Weights weights = model::load_weights(spec, model_.tensors, model_.checkpoint, formats_,
-                                                   places.weights, pool_, nullptr);
+      model::Weights weights =
+          model::load_weights(spec, model_.tensors, model_.checkpoint, formats_, places.weights, pool_, {});
       model::KvCache cache(spec, dtype_, plan::kv_blocks(kContext), places.exec.layers);
       model::Decoder decoder(spec, weights, places.exec, pool_, cache, limits_);
-      out = run(decoder, ids);
+      out = run(decoder, ids, between);
     }
     for (size_t d = 0; d < 3; ++d) {
       EXPECT_LE(devices[d]->peak_bytes(), placement.devices[d].total_bytes());
@@ -62,10 +70,12 @@ class Spread {
     return out;
   }
 
-  static std::vector<float> run(model::Decoder& decoder, const std::vector<uint32_t>& ids) {
+  static std::vector<float> run(model::Decoder& decoder, const std::vector<uint32_t>& ids,
+                                const std::function<void()>& between = {}) {
     model::Sequence sequence;
     std::vector<float> out;
     for (const auto& [begin, count] : {std::pair<size_t, size_t>{0, 9}, {9, 1}, {10, ids.size() - 10}}) {
+      if (begin == 10 && between) between();
       const model::Span span{&sequence, std::span(ids).subspan(begin, count), static_cast<uint32_t>(count),
                              ids.size()};
       decoder.forward({&span, 1});
@@ -97,14 +107,13 @@ TEST(Placement, BitEqualWhereverPartsLie) {
       for (uint32_t i = 0; i < 20; ++i)
         ids.push_back(static_cast<uint32_t>(random() % model.architecture.spec.vocab_size));
       const std::vector<float> alone = Spread::run(model.decoder, ids);
-      plan::Formats formats = plan::Formats::dense(dtype);
-      formats.exact = true;  // as LoadedModel has it
-      Spread spread(model, formats);
+      Spread spread(model, model.formats);
       for (int map = 0; map < 6; ++map) {
         std::vector<size_t> home(spread.units());
         for (size_t& device : home) device = map < 2 ? 2 + (random() % 2) : random() % 4;
         if (map == 0) home.assign(spread.units(), 3);
-        ASSERT_TRUE(spread.logits(home, ids) == alone) << fixture << " map " << map;
+        const size_t buffers = 1 + map % 2;
+        ASSERT_TRUE(spread.logits(home, ids, buffers) == alone) << fixture << " map " << map;
         ++maps;
       }
     }
@@ -132,6 +141,50 @@ TEST(Placement, QuantizedWeightsAreBitEqualWhereverTheyLie) {
       }
     }
   }
+}
+
+// What happens to a file of weights on disk while they are used ends the request, never the process; and what
+// happens to its name happens to nobody.
+TEST(Placement, AFileThatChangesWhileItIsUsedEndsTheRequest) {
+  const testing::Scratch scratch;
+  const std::filesystem::path file = scratch.path() / "model.safetensors";
+  const std::string whole = golden_directory("llama-gqa");
+  const auto restore = [&] {
+    for (const char* name : {"config.json", "model.safetensors"})
+      std::filesystem::copy_file(whole + "/" + name, scratch.path() / name,
+                                 std::filesystem::copy_options::overwrite_existing);
+  };
+  const std::vector<uint32_t> ids = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+  const auto answer = [&](const std::function<void()>& between) {
+    restore();
+    LoadedModel model(scratch.path().string(), Dtype::f32, 1, kChunk, {}, kContext);
+    Spread spread(model, plan::Formats::dense(Dtype::f32));
+    return spread.logits(std::vector<size_t>(spread.units(), 3), ids, 2, between);
+  };
+  const std::vector<float> expected = answer({});
+  const uint64_t bytes = std::filesystem::file_size(file);
+  for (uint64_t left = 0; left < bytes; left += 4096) {
+    const auto error = testing::error_of([&] { answer([&] { std::filesystem::resize_file(file, left); }); });
+    ASSERT_TRUE(error) << "cut at " << left;
+    EXPECT_EQ(error->kind, ErrorKind::integrity) << "cut at " << left;
+    EXPECT_EQ(error->file, file.string());
+  }
+  const auto written_over = testing::error_of([&] {
+    answer([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));  // file systems keep time in coarse steps
+      std::fstream out(file, std::ios::in | std::ios::out | std::ios::binary);
+      out.seekp(static_cast<std::streamoff>(bytes - 4));
+      out.write("abcd", 4);
+    });
+  });
+  ASSERT_TRUE(written_over);
+  EXPECT_EQ(written_over->code, "checkpoint-changed");
+  EXPECT_EQ(answer([&] { std::filesystem::remove(file); }), expected);
+  EXPECT_EQ(answer([&] {
+              std::filesystem::rename(file, scratch.path() / "old");
+              std::ofstream(file) << "another file";
+            }),
+            expected);
 }
 
 }  // namespace

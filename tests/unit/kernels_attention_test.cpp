@@ -16,6 +16,23 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// Codes of `floats` with a scale a token, token j of [rows][columns] being a column of K or a row of V;
+// `floats` become what the codes stand for.
+std::vector<float> to_codes(std::vector<float>& floats, bool keys, uint32_t head_dim,
+                            std::vector<std::byte>& bytes) {
+  std::vector<float> scales;
+  for (uint32_t j = 0; j < kBlockTokens; ++j) {
+    scales.push_back(0.02f + 0.001f * static_cast<float>(j % 7));
+    for (uint32_t d = 0; d < head_dim; ++d) {
+      const size_t at = keys ? d * kBlockTokens + j : j * head_dim + d;
+      const float code = std::clamp(std::nearbyint(floats[at] / scales[j]), -127.0f, 127.0f);
+      bytes[at] = static_cast<std::byte>(static_cast<int8_t>(code));
+      floats[at] = code * scales[j];
+    }
+  }
+  return scales;
+}
+
 // A cache of some blocks of one kv head, and query rows over it.
 struct Scene {
   Dtype dtype;
@@ -25,6 +42,7 @@ struct Scene {
   std::vector<std::vector<std::byte>> k, v;            // a block each
   std::vector<std::vector<float>> k_values, v_values;  // the same as floats
   std::vector<std::vector<uint32_t>> begin, end;       // [blocks][queries]
+  std::vector<std::vector<float>> k_scales, v_scales;  // of int8, a token each
 
   uint64_t stride() const { return head_dim + 3; }
 };
@@ -40,17 +58,21 @@ Scene make_scene(uint32_t seed, Dtype dtype, uint32_t head_dim, uint32_t queries
                  Mask mask) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
-  Scene scene{dtype, head_dim, queries, blocks, 0.0f, {}, {}, {}, {}, {}, {}, {}};
+  Scene scene{dtype, head_dim, queries, blocks, 0.0f, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   scene.q.resize(queries * scene.stride());
   for (float& x : scene.q) x = normal(random) * (random() % 20 == 0 ? 6.0f : 1.0f);
   for (uint32_t b = 0; b < blocks; ++b) {
-    for (auto [bytes, values] :
-         {std::pair{&scene.k, &scene.k_values}, std::pair{&scene.v, &scene.v_values}}) {
-      std::vector<float> floats(head_dim * kBlockTokens);
+    for (const bool keys : {true, false}) {
+      std::vector<float> floats(head_dim * kBlockTokens), scales;
       for (float& x : floats) x = round_to(dtype, normal(random));
-      bytes->emplace_back(floats.size() * dtype_bytes(dtype));
-      select_kernels("reference").store(dtype, floats.data(), floats.size(), bytes->back().data());
-      values->push_back(std::move(floats));
+      std::vector<std::byte> bytes(floats.size() * dtype_bytes(dtype));
+      if (dtype == Dtype::i8)
+        scales = to_codes(floats, keys, head_dim, bytes);
+      else
+        select_kernels("reference").store(dtype, floats.data(), floats.size(), bytes.data());
+      (keys ? scene.k : scene.v).push_back(std::move(bytes));
+      (keys ? scene.k_values : scene.v_values).push_back(std::move(floats));
+      (keys ? scene.k_scales : scene.v_scales).push_back(std::move(scales));
     }
     std::vector<uint32_t> begin(queries, 0), end(queries, kBlockTokens);
     for (uint32_t i = 0; i < queries; ++i) {
@@ -71,6 +93,8 @@ void attend(const Kernels& set, const Scene& scene, uint32_t block, State& state
   set.attend_block({.k = scene.k[block].data(),
                     .v = scene.v[block].data(),
                     .kv_dtype = scene.dtype,
+                    .k_scales = scene.k_scales[block].data(),
+                    .v_scales = scene.v_scales[block].data(),
                     .head_dim = scene.head_dim,
                     .queries = scene.queries,
                     .q = scene.q.data(),
@@ -125,8 +149,9 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
 
 TEST(KernelsAttention, ReferenceIsSoftmaxAttention) {
   for (Mask mask : {Mask::all, Mask::causal, Mask::ragged}) {
-    for (float cap : {0.0f, 5.0f}) {
-      Scene scene = make_scene(1, Dtype::bf16, 20, 9, 3, mask);
+    for (const auto& [dtype, cap] : {std::pair{Dtype::bf16, 0.0f}, std::pair{Dtype::bf16, 5.0f},
+                                     std::pair{Dtype::i8, 0.0f}, std::pair{Dtype::i8, 5.0f}}) {
+      Scene scene = make_scene(1, dtype, 20, 9, 3, mask);
       scene.softcap = cap;
       const State state = attend_all(select_kernels("reference"), scene);
       for (uint32_t i = 0; i < scene.queries; ++i) {
@@ -149,7 +174,7 @@ TEST(KernelsAttention, ReferenceIsSoftmaxAttention) {
 TEST(KernelsAttention, EverySetEqualsTheReferenceBitForBit) {
   for (const KernelSet& entry : kernel_sets()) {
     if (!entry.supported || entry.kernels->name == "reference") continue;
-    for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16}) {
+    for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::i8}) {
       for (uint32_t head_dim : {1u, 7u, 16u, 31u, 64u, 80u, 100u, 129u}) {
         for (uint32_t queries : {1u, 3u, 6u, 7u, 13u, 29u}) {
           for (Mask mask : {Mask::all, Mask::causal, Mask::ragged}) {
@@ -208,6 +233,20 @@ TEST(KernelsAttention, WhatMaskedTokensHoldIsOfNoConsequence) {
     EXPECT_TRUE(same(clean.m, dirty.m) && same(clean.l, dirty.l) && same(clean.o, dirty.o))
         << entry.kernels->name;
     EXPECT_EQ(dirty.m[6], -kInfinity);
+  }
+}
+
+TEST(KernelsAttention, ScalesOfMaskedTokensAreOfNoConsequence) {
+  for (const KernelSet& entry : kernel_sets()) {
+    if (!entry.supported) continue;
+    Scene scene = make_scene(8, Dtype::i8, 40, 8, 1, Mask::all);
+    for (uint32_t i = 0; i < scene.queries; ++i) scene.begin[0][i] = 5 + i % 3, scene.end[0][i] = 40 + i;
+    const State clean = attend_all(*entry.kernels, scene);
+    for (uint32_t j = 0; j < kBlockTokens; ++j)
+      if (j < 5 || j >= 47) scene.k_scales[0][j] = scene.v_scales[0][j] = NAN;
+    const State dirty = attend_all(*entry.kernels, scene);
+    EXPECT_TRUE(same(clean.m, dirty.m) && same(clean.l, dirty.l) && same(clean.o, dirty.o))
+        << entry.kernels->name;
   }
 }
 

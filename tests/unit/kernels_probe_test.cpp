@@ -31,8 +31,11 @@ TEST(KernelsProbe, AReadTouchesEveryByteOfBothStreams) {
 TEST(KernelsProbe, MultiplyAddsAreCounted) {
   for (const KernelSet& entry : kernel_sets()) {
     if (!entry.supported) continue;
-    EXPECT_EQ(entry.kernels->probe_fma(10), 10 * entry.kernels->probe_fma(1));
-    EXPECT_GT(entry.kernels->probe_fma(1), 0u);
+    for (const auto probe : {entry.kernels->probe_fma, entry.kernels->probe_int16, entry.kernels->probe_int8,
+                             entry.kernels->probe_int8_words}) {
+      EXPECT_EQ(probe(10), 10 * probe(1));
+      EXPECT_GT(probe(1), 0u);
+    }
   }
 }
 

@@ -211,5 +211,43 @@ TEST(KernelsQuantized, FixedPointErrsLessThanBfloat16) {
   }
 }
 
+// Marks, dequantized columns and their narrow product, of every set, against their meaning.
+void check_outliers(const Kernels& set, uint64_t cols, uint32_t seed) {
+  const Matrix m = matrix(Format::int8, 32, cols, seed);
+  const uint32_t count = set.gemm_tokens;
+  const std::vector<float> x = tokens(count, cols, seed + 1);
+  std::vector<uint32_t> marks((cols + 31) / 32, ~0u), columns;
+  set.mark_outliers(x.data(), cols, 6.0f, marks.data());
+  for (uint32_t k = 0; k < marks.size() * 32; ++k) {
+    const bool outlier = k < cols && std::fabs(round_to(Dtype::f16, x[k])) >= 6.0f;
+    ASSERT_EQ(marks[k / 32] >> k % 32 & 1, outlier ? 1u : 0u) << set.name << k;
+    if (k < cols && (outlier || k % 5 == 0)) columns.push_back(k);
+  }
+  std::vector<float> b(columns.size() * 32), c(count * 33, -2.0f);
+  set.expand_int8_columns(Dtype::bf16, m.panel.data(), columns.data(), columns.size(), b.data());
+  for (const bool first : {true, false})  // the same columns twice: the second pass continues the chains
+    set.tile_columns({b.data(), x.data(), cols, columns.data(), columns.size(), count}, c.data(), 33, first);
+  for (uint32_t row = 0; row < 32; ++row) {
+    std::vector<float> w(cols);
+    quant::unpack_row(Format::int8, m.panel, row, cols, w.data());
+    for (size_t i = 0; i < columns.size(); ++i)
+      ASSERT_EQ(b[i * 32 + row], round_to(Dtype::bf16, w[columns[i]])) << set.name;
+    for (uint32_t t = 0; t < count; ++t) {
+      float sum = 0.0f;
+      for (int pass = 0; pass < 2; ++pass)
+        for (size_t i = 0; i < columns.size(); ++i)
+          sum = std::fma(x[t * cols + columns[i]], b[i * 32 + row], sum);
+      ASSERT_EQ(c[t * 33 + row], sum) << set.name;
+    }
+  }
+  for (uint32_t t = 0; t < count; ++t) ASSERT_EQ(c[t * 33 + 32], -2.0f);
+}
+
+TEST(KernelsQuantized, OutlierColumnsAreFoundAndMultiplied) {
+  for (const KernelSet& set : kernel_sets())
+    for (uint64_t cols : {3u, 32u, 64u, 76u, 260u})
+      if (set.supported) check_outliers(*set.kernels, cols, static_cast<uint32_t>(cols));
+}
+
 }  // namespace
 }  // namespace rhapsode::kernels

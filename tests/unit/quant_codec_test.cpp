@@ -91,10 +91,10 @@ TEST(QuantCodec, PanelsGiveBackWhatWasPacked) {
         unpack_row(format, panel, r, cols, out.data());
         for (uint64_t k = 0; k < cols; ++k) {
           const uint64_t block = source(r) * blocks + k / kBlockCols;
-          const float scale =
-              is_nested(format)
-                  ? nested_value(nested.codes[block], nested.absmax[block / kNestedBlocks], nested.offset)
-                  : absmax[block];
+          const float scale = is_nested(format)
+                                  ? nested_value(kNestedMap.values[nested.codes[block]],
+                                                 nested.absmax[block / kNestedBlocks], nested.offset)
+                                  : absmax[block];
           ASSERT_EQ(out[k], four_bit_code(format).values[codes[r * cols + k]] * scale)
               << format_name(format) << " cols " << cols << " row " << r << " column " << k;
         }

@@ -1,11 +1,13 @@
 //! The one error that leaves this crate: it becomes a rhapsode::Error on the other side of the C ABI.
 
-use serde_json::json;
+use std::borrow::Cow;
+
+use serde_json::{json, Value as Json};
 
 #[derive(Debug, Default, Clone)]
 pub struct Fail {
-    pub kind: &'static str,
-    pub code: &'static str,
+    pub kind: Cow<'static, str>,
+    pub code: Cow<'static, str>,
     pub message: String,
     pub line: u64,
     pub column: u64,
@@ -19,13 +21,19 @@ pub type Outcome<T> = Result<T, Fail>;
 
 impl Fail {
     pub fn integrity(code: &'static str, message: impl Into<String>) -> Fail {
-        Fail { kind: "integrity", code, message: message.into(), ..Fail::default() }
+        Fail::of("integrity", code, message)
     }
     pub fn usage(code: &'static str, message: impl Into<String>) -> Fail {
-        Fail { kind: "usage", code, message: message.into(), ..Fail::default() }
+        Fail::of("usage", code, message)
     }
     pub fn unsupported(code: &'static str, message: impl Into<String>) -> Fail {
-        Fail { kind: "unsupported", code, message: message.into(), ..Fail::default() }
+        Fail::of("unsupported", code, message)
+    }
+    pub fn runtime(code: &'static str, message: impl Into<String>) -> Fail {
+        Fail::of("runtime", code, message)
+    }
+    fn of(kind: &'static str, code: &'static str, message: impl Into<String>) -> Fail {
+        Fail { kind: kind.into(), code: code.into(), message: message.into(), ..Fail::default() }
     }
     pub fn at(mut self, path: impl Into<String>) -> Fail {
         self.path = path.into();
@@ -53,6 +61,23 @@ impl Fail {
                "column": self.column, "path": shorten(&self.path), "found": self.found,
                "expected": self.expected, "help": self.help})
         .to_string()
+    }
+    /// What to_json wrote.
+    pub fn from_json(bytes: &[u8]) -> Fail {
+        let json: Json = serde_json::from_slice(bytes).unwrap_or_default();
+        let text = |name: &str| json[name].as_str().unwrap_or_default().to_string();
+        let number = |name: &str| json[name].as_u64().unwrap_or_default();
+        Fail {
+            kind: text("kind").into(),
+            code: text("code").into(),
+            message: text("message"),
+            line: number("line"),
+            column: number("column"),
+            path: text("path"),
+            found: text("found"),
+            expected: text("expected"),
+            help: text("help"),
+        }
     }
 }
 

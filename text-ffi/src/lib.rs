@@ -85,12 +85,7 @@ unsafe fn guarded(error: *mut RhBytes, what: &'static str, body: impl FnOnce() -
 fn on_wide_stack<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
     std::thread::scope(|scope| {
         let started = std::thread::Builder::new().stack_size(256 << 20).spawn_scoped(scope, work);
-        let handle = started.map_err(|e| Fail {
-            kind: "runtime",
-            code: "no-thread",
-            message: format!("cannot start a thread: {e}"),
-            ..Fail::default()
-        })?;
+        let handle = started.map_err(|e| Fail::runtime("no-thread", format!("cannot start a thread: {e}")))?;
         handle.join().unwrap_or_else(|payload| {
             Err(Fail::integrity("text-engine-refused", format!("malformed: {}", panic_text(&*payload))))
         })

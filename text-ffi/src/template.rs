@@ -250,8 +250,7 @@ pub fn render_json(source: &str, input: &str) -> Outcome<String> {
 
 /// The fuel bounds what the engine counts; what it does not count (lazy lists, text of shared lists) is bounded by confinement.
 pub fn render(source: &str, variables: Json, input_bytes: usize) -> Outcome<String> {
-    let source = source.to_string();
-    confined::run(input_bytes, move || render_here(&source, &variables, input_bytes))
+    confined::run(input_bytes, || render_here(source, &variables, input_bytes))
 }
 
 fn render_here(source: &str, variables: &Json, input_bytes: usize) -> Outcome<String> {

@@ -28,6 +28,8 @@ BASE = {
     "pad_token_id": 0,
 }
 
+BIAS = {"attention_bias": True, "num_key_value_heads": 3, "hidden_size": 72, "vocab_size": 131}
+
 
 def set_quantization(directory, linear_class, mode):
     file = directory / "config.json"
@@ -57,6 +59,18 @@ def packed(linear_class):
     return convert
 
 
+def unpacked(directory):
+    """autobitlinear takes floats of -1, 0 and 1 as well as packed bytes."""
+    tensors = load_file(directory / "model.safetensors")
+    for name in [n for n in tensors if n.endswith("_proj.weight")]:
+        scale = tensors[name].float().abs().mean()
+        tensors[name + "_scale"] = scale.reshape(1).to(tensors[name].dtype)
+        tensors[name] = (tensors[name].float() / scale).round().clamp(-1, 1).to(tensors[name].dtype)
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    (directory / "model.safetensors").chmod(0o644)
+    set_quantization(directory, "autobitlinear", "offline")
+
+
 def online(directory):
     set_quantization(directory, "autobitlinear", "online")
 
@@ -68,6 +82,11 @@ VARIANTS = variants_of(
         "packed": {"after_write": packed("autobitlinear"), "stored": "float32"},
         "packed-divide": {"after_write": packed("bitlinear"), "stored": "float32", "config": {"num_key_value_heads": 3, "hidden_size": 72}},
         "packed-bf16": {"after_write": packed("autobitlinear"), "primary": "bfloat16"},
+        "bias": {"after_write": packed("autobitlinear"), "stored": "float32", "config": BIAS, "long_length": 48, "first_seed": 2},
+        "bias-divide": {"after_write": packed("bitlinear"), "stored": "float32", "config": BIAS, "long_length": 48, "first_seed": 7},
+        "bias-online": {"after_write": online, "stored": "float32", "config": BIAS, "long_length": 48, "first_seed": 7},
+        "bias-bf16": {"after_write": packed("autobitlinear"), "primary": "bfloat16", "config": BIAS, "long_length": 48},
+        "unpacked": {"after_write": unpacked, "stored": "float32", "config": {"num_key_value_heads": 1, "hidden_size": 48}, "long_length": 48, "first_seed": 6},
         "online": {"after_write": online, "stored": "float32"},
         "online-bf16": {"after_write": online, "primary": "bfloat16"},
         "masters": {

@@ -46,7 +46,16 @@ GEMMA3 = dict(
 )
 
 VARIANTS = [
-    *variants_of("gemma", GEMMA, {"mqa": {}, "mha": {"config": {"num_key_value_heads": 3, "head_dim": 10}}}, distinct=8),
+    *variants_of(
+        "gemma",
+        GEMMA,
+        {
+            "mqa": {},
+            "mha": {"config": {"num_key_value_heads": 3, "head_dim": 10}},
+            "gqa": {"config": {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 12, "vocab_size": 131}},
+        },
+        distinct=8,
+    ),
     *variants_of(
         "gemma2",
         GEMMA2,
@@ -58,6 +67,18 @@ VARIANTS = [
                     "final_logit_softcapping": None,
                     "num_key_value_heads": 3,
                     "query_pre_attn_scalar": 10,
+                }
+            },
+            "one-cap": {
+                "config": {
+                    "attn_logit_softcapping": 2.0,
+                    "final_logit_softcapping": None,
+                    "num_attention_heads": 3,
+                    "num_key_value_heads": 1,
+                    "head_dim": 14,
+                    "query_pre_attn_scalar": 33,
+                    "sliding_window": 5,
+                    "num_hidden_layers": 4,
                 }
             },
         },
@@ -74,6 +95,18 @@ VARIANTS = [
                     "sliding_window_pattern": 3,
                     "rope_scaling": {"rope_type": "linear", "factor": 8.0},
                     "final_logit_softcapping": 6.0,
+                }
+            },
+            "gqa": {
+                "config": {
+                    "num_hidden_layers": 4,
+                    "sliding_window_pattern": 2,
+                    "sliding_window": 5,
+                    "num_attention_heads": 6,
+                    "num_key_value_heads": 2,
+                    "head_dim": 10,
+                    "query_pre_attn_scalar": 21,
+                    "vocab_size": 131,
                 }
             },
         },

@@ -88,7 +88,19 @@ VARIANTS = [
     *variants_of(
         "mistral",
         MISTRAL,
-        {"full": {}, "window": {"config": {"sliding_window": 8, "rope_theta": 10000.0, "num_key_value_heads": 3}}},
+        {
+            "full": {},
+            "window": {"config": {"sliding_window": 8, "rope_theta": 10000.0, "num_key_value_heads": 3}},
+            "mqa-tied": {
+                "config": {
+                    "sliding_window": 13,
+                    "num_key_value_heads": 1,
+                    "head_dim": 10,
+                    "tie_word_embeddings": True,
+                    "vocab_size": 131,
+                }
+            },
+        },
     ),
     *variants_of(
         "qwen2",
@@ -133,6 +145,15 @@ VARIANTS = [
         {
             "listed": {"config": {"num_hidden_layers": 3, "no_rope_layers": [1, 0, 1], "no_rope_layer_interval": 2}},
             "interval": {"config": {"num_hidden_layers": 4, "no_rope_layer_interval": 4, "intermediate_size": 30}},
+            "untied-bias": {
+                "config": {
+                    "tie_word_embeddings": False,
+                    "attention_bias": True,
+                    "no_rope_layer_interval": 2,
+                    "num_key_value_heads": 3,
+                    "vocab_size": 131,
+                }
+            },
         },
     ),
 ]

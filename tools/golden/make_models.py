@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import pins
 
-MODULES = ["llama", "llama_kin", "gemma", "parallel", "bitnet"]
+MODULES = ["llama", "llama_kin", "gemma", "parallel", "bitnet", "bnb"]
 TRIES = 60
 
 
@@ -19,7 +19,7 @@ def make(variant):
     import tiny
 
     directory = pins.FIXTURES / variant.folder
-    for seed in range(1, TRIES + 1):
+    for seed in range(variant.first_seed, TRIES + 1):
         tiny.write(directory, variant, seed)
         try:
             record.record(directory, variant, seed)

@@ -70,8 +70,16 @@ def nested(index):
     weight = torch.from_numpy(matrix(1000 + index, count, 1.0)).reshape(-1, 64).to(torch.bfloat16)
     _, state = F.quantize_4bit(weight, quant_type="nf4", blocksize=64, compress_statistics=True)
     absmax = F.dequantize_blockwise(state.absmax, state.state2) + state.offset
+    # The library looks codes up in bins; how far that is from the nearest code at most, in nested absmax.
+    _, plain = F.quantize_4bit(weight, quant_type="nf4", blocksize=64, compress_statistics=False)
+    centred = plain.absmax - state.offset
+    size = state.state2.absmax.repeat_interleave(256)[: centred.numel()]
+    code = state.state2.code
+    nearest = code[(centred[:, None] / size[:, None] - code[None, :]).abs().argmin(dim=1)]
+    found = code[state.absmax.reshape(-1).long()]
     return {"seed": 1000 + index, "rows": weight.shape[0], "cols": 64, "offset": float(state.offset),
-            "absmax": [struct.unpack("<I", struct.pack("<f", v))[0] for v in absmax.tolist()[:16]],
+            "codes_off": int((nearest != found).sum()), "furthest": float((nearest - found).abs().max()),
+            "absmax": [struct.unpack("<I", struct.pack("<f", v))[0] for v in absmax.tolist()],
             "nested_absmax": state.state2.absmax.tolist(), "sum": float(absmax.double().sum())}
 
 

@@ -91,6 +91,16 @@ VARIANTS = [
         {
             "partial": {"stored": "float32"},
             "gqa": {"config": {"hidden_size": 60, "num_attention_heads": 6, "num_key_value_heads": 2, "partial_rotary_factor": 0.8}},
+            "mqa": {
+                "config": {
+                    "hidden_size": 64,
+                    "num_attention_heads": 4,
+                    "num_key_value_heads": 1,
+                    "partial_rotary_factor": 0.75,
+                    "intermediate_size": 74,
+                    "vocab_size": 131,
+                }
+            },
         },
     ),
     *variants_of(
@@ -119,6 +129,16 @@ VARIANTS = [
             "sequential": {
                 "config": {"use_parallel_residual": False, "rotary_pct": 0.5, "hidden_act": "gelu_fast"},
                 "after_write": head_called("lm_head.weight"),
+            },
+            "no-bias": {
+                "config": {
+                    "attention_bias": False,
+                    "rotary_pct": 1.0,
+                    "hidden_size": 60,
+                    "num_attention_heads": 5,
+                    "vocab_size": 131,
+                },
+                "after_write": head_called("embed_out.weight"),
             },
         },
     ),

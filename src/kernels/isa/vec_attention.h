@@ -1,43 +1,23 @@
-// Attention over one block of 64 tokens on vectors: scores and values are the register tiles of vec_matmul.h
-// over pieces of K and V that are widened to float once and shared by all query rows. Needs a vec_<isa>.h,
-// vec_math.h, vec_rows.h and vec_matmul.h before it.
+// Attention over one block of 64 tokens on vectors: scores and values are the register tiles of vec_cache.h
+// over pieces of K and V that are widened to float once and shared by all query rows. Needs a vec_<isa>.h
+// before it.
 #pragma once
 
+#include "kernels/isa/vec_cache.h"
 #include "kernels/isa/vec_math.h"
-#include "kernels/isa/vec_matmul.h"
 #include "kernels/isa/vec_rows.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
 namespace {
 
-constexpr uint32_t kPieceRows = 64;     // rows of a widened piece of K (head dims) or V (tokens)
-constexpr uint32_t kPieceColumns = 32;  // as wide as a register tile
 constexpr float kMinusInfinity = -__builtin_inff();
-
-struct RowSteps {
-  uint64_t stride;
-  uint64_t at(uint32_t r, uint64_t k) const { return r * stride + k; }
-};
-
-// rows x count values of D, `stride` elements apart, to piece[row][32]; columns beyond count become zero.
-inline void widen(Dtype D, const uint8_t* from, uint64_t stride, uint32_t rows, uint32_t count,
-                  float* piece) {
-  const uint64_t width = width_of(D);
-  for (uint32_t row = 0; row < rows; ++row, from += stride * width, piece += kPieceColumns) {
-    if (count == kPieceColumns) {
-      for (uint32_t i = 0; i < kPieceColumns; i += kWidth) store(piece + i, load_as(D, from + i * width));
-    } else {
-      for (uint32_t i = 0; i < kPieceColumns; i += kWidth) store(piece + i, zero());
-      load_row(D, from, count, piece);
-    }
-  }
-}
 
 struct Visible {
   uint32_t begin;
   uint32_t end;
   bool empty() const { return begin >= end; }
+  bool whole() const { return begin == 0 && end == kBlockTokens; }
 };
 
 inline Visible visible(const AttendBlock& block, uint32_t query) {
@@ -56,95 +36,160 @@ inline Visible visible_to_any(const AttendBlock& block) {
   return all;
 }
 
+// Few rows read the cache as it lies; more share a piece that is widened once.
+constexpr uint32_t kDirectRows = 4;
+
 // scores[query][token] = dot(q, k), unscaled, at least for the tokens of `all`.
+template <Dtype D>
 inline void dot_scores(const AttendBlock& block, Visible all) {
-  const uint8_t* k = static_cast<const uint8_t*>(block.k);
+  constexpr uint64_t kStride = kBlockTokens * kCachedBytes<D>;
   alignas(64) float piece[kPieceRows * kPieceColumns];
   for (uint32_t token = all.begin / kPieceColumns * kPieceColumns; token < all.end; token += kPieceColumns) {
     for (uint32_t d = 0; d < block.head_dim; d += kPieceRows) {
       const uint32_t dims = block.head_dim - d < kPieceRows ? block.head_dim - d : kPieceRows;
-      widen(block.kv_dtype, k + (uint64_t{d} * kBlockTokens + token) * width_of(block.kv_dtype), kBlockTokens,
-            dims, kPieceColumns, piece);
+      const uint8_t* k = static_cast<const uint8_t*>(block.k) + d * kStride + token * kCachedBytes<D>;
+      CacheTile tile{k,     kStride, block.q + d, block.q_stride, dims, block.scores + token, kBlockTokens,
+                     d == 0};
+      if (block.queries <= kDirectRows) {
+        cache_tile<D, kDirectRows>(block.queries, tile);
+        continue;
+      }
+      widen<D>(k, kStride, dims, kPieceColumns, piece);
+      tile.b = reinterpret_cast<const uint8_t*>(piece);
+      tile.b_stride = kPieceColumns * sizeof(float);
       for (uint32_t query = 0; query < block.queries; query += kGemmTokens) {
-        const uint32_t rows = block.queries - query < kGemmTokens ? block.queries - query : kGemmTokens;
-        tile_of<kGemmTokens>(
-            rows,
-            Tile{piece, block.q + query * block.q_stride + d, dims,
-                 block.scores + uint64_t{query} * kBlockTokens + token, kBlockTokens, d == 0},
-            RowSteps{block.q_stride});
+        cache_tile<Dtype::f32>(block.queries - query < kGemmTokens ? block.queries - query : kGemmTokens,
+                               tile);
+        tile.a += kGemmTokens * block.q_stride;
+        tile.c += kGemmTokens * kBlockTokens;
       }
     }
   }
 }
 
-// Turns one row of dot products into weights exp(score - m), masked tokens 0, and brings m, l and o up to it.
-inline void weigh(const AttendBlock& block, uint32_t query) {
-  const Visible seen = visible(block, query);
-  if (seen.empty()) return;
-  float* p = block.scores + uint64_t{query} * kBlockTokens;
-  F top = splat(kMinusInfinity);
-  for (uint32_t j = 0; j < kBlockTokens; j += kWidth) {
-    if (j + kWidth <= seen.begin || j >= seen.end) continue;
-    F s = load(p + j) * splat(block.scale);
-    if (block.softcap != 0.0f) s = splat(block.softcap) * tanh_of(s / splat(block.softcap));
-    s = choose(lanes_between(j, seen.begin, seen.end), s, splat(kMinusInfinity));
-    store(p + j, s);
-    top = larger(s, top);
-  }
-  const float before = block.m[query];
-  const float highest = largest(top);
-  const float maximum = (highest > before ? highest : before) + 0.0f;
-  F partials[kPartialVectors];
-  for (F& partial : partials) partial = zero();
-  for (uint32_t j = 0; j < kBlockTokens; j += kWidth) {
-    F weight = zero();
-    if (j + kWidth > seen.begin && j < seen.end)
-      weight = choose(lanes_between(j, seen.begin, seen.end), exp_of(load(p + j) - splat(maximum)), zero());
-    store(p + j, weight);
-    F& partial = partials[j / kWidth % kPartialVectors];
-    partial = partial + weight;
-  }
-  block.m[query] = maximum;
-  float correction[kWidth];
-  store(correction, exp_of(splat(before - maximum)));
-  block.l[query] = block.l[query] * correction[0] + total(partials);
-  if (correction[0] == 1.0f) return;
-  float* o = block.o + uint64_t{query} * block.head_dim;
-  along(block.head_dim, [=](auto at) { at.store(o, at.load(o) * splat(correction[0])); });
+// A dot product becomes a score.
+template <bool Int8, bool Capped>
+inline F score_of(const AttendBlock& block, uint32_t token, F dot) {
+  if constexpr (Int8) dot = dot * load(block.k_scales + token);
+  F score = dot * splat(block.scale);
+  if constexpr (Capped) score = splat(block.softcap) * tanh_of(score / splat(block.softcap));
+  return score;
 }
 
-// Where a run of tokens meets a group of query rows: values of these tokens are added to these rows of o.
-struct ValueTile {
+// Scores of one row where it sees them, -inf elsewhere; returns the highest.
+template <bool Int8, bool Capped>
+inline float score_row(const AttendBlock& block, Visible seen, float* p) {
+  F top = splat(kMinusInfinity);
+  if (seen.whole()) {
+    for (uint32_t j = 0; j < kBlockTokens; j += kWidth) {
+      const F score = score_of<Int8, Capped>(block, j, load(p + j));
+      store(p + j, score);
+      top = larger(score, top);
+    }
+    return largest(top);
+  }
+  for (uint32_t j = seen.begin / kWidth * kWidth; j < seen.end; j += kWidth) {
+    const F score = choose(lanes_between(j, seen.begin, seen.end),
+                           score_of<Int8, Capped>(block, j, load(p + j)), splat(kMinusInfinity));
+    store(p + j, score);
+    top = larger(score, top);
+  }
+  return largest(top);
+}
+
+// Scores become weights exp(score - maximum) where they are seen; returns their sum. Of int8, what is stored
+// is multiplied by the values' scales already.
+template <bool Int8>
+inline float weigh_row(const AttendBlock& block, Visible seen, float maximum, float* p) {
+  F partials[kPartialVectors];
+  for (F& partial : partials) partial = zero();
+  const auto keep = [&](uint32_t j, F weight) {
+    F& partial = partials[j / kWidth % kPartialVectors];
+    partial = partial + weight;
+    if constexpr (Int8) weight = weight * load(block.v_scales + j);
+    store(p + j, weight);
+  };
+  if (seen.whole()) {
+    for (uint32_t j = 0; j < kBlockTokens; j += kWidth) keep(j, exp_of(load(p + j) - splat(maximum)));
+    return total(partials);
+  }
+  for (uint32_t j = seen.begin / kWidth * kWidth; j < seen.end; j += kWidth)
+    keep(j, choose(lanes_between(j, seen.begin, seen.end), exp_of(load(p + j) - splat(maximum)), zero()));
+  return total(partials);
+}
+
+// Dot products of all rows become weights; m, l and o are brought up to them. Row by row the steps depend on
+// one another, so each step runs over many rows.
+template <bool Int8, bool Capped>
+inline void weigh(const AttendBlock& block) {
+  constexpr uint32_t kRows = 64;
+  alignas(64) float before[kRows], correction[kRows];
+  for (uint32_t first = 0; first < block.queries; first += kRows) {
+    const uint32_t rows = block.queries - first < kRows ? block.queries - first : kRows;
+    float* m = block.m + first;
+    float* p = block.scores + uint64_t{first} * kBlockTokens;
+    for (uint32_t r = 0; r < rows; ++r) {
+      before[r] = 0.0f;
+      const Visible seen = visible(block, first + r);
+      if (seen.empty()) continue;
+      const float highest = score_row<Int8, Capped>(block, seen, p + r * kBlockTokens);
+      before[r] = m[r];
+      m[r] = (highest > before[r] ? highest : before[r]) + 0.0f;
+      before[r] = before[r] - m[r];
+    }
+    for (uint32_t r = rows; r % kWidth != 0; ++r) before[r] = 0.0f;
+    for (uint32_t r = 0; r < rows; r += kWidth) store(correction + r, exp_of(load(before + r)));
+    for (uint32_t r = 0; r < rows; ++r) {
+      const Visible seen = visible(block, first + r);
+      if (seen.empty()) continue;
+      float& l = block.l[first + r];
+      l = l * correction[r] + weigh_row<Int8>(block, seen, m[r], p + r * kBlockTokens);
+      if (correction[r] == 1.0f) continue;
+      const F factor = splat(correction[r]);
+      float* o = block.o + uint64_t{first + r} * block.head_dim;
+      along(block.head_dim, [=](auto at) { at.store(o, at.load(o) * factor); });
+    }
+  }
+}
+
+// Where tokens meet query rows: the columns [d, d + count) of V, either as they lie or widened.
+template <Dtype D>
+struct ValueColumns {
   const AttendBlock& block;
-  const float* piece;  // [64 tokens][32], the head dims [d, d + count) of V
+  const uint8_t* b;  // of token 0
+  uint64_t b_stride;
   uint32_t d;
   uint32_t count;
 };
 
-inline void add_values(const ValueTile& at, uint32_t query, uint32_t rows, Visible tokens) {
+template <Dtype D, uint32_t Most>
+inline void add_values(const ValueColumns<D>& at, uint32_t query, uint32_t rows, Visible tokens) {
   if (tokens.empty()) return;
   const AttendBlock& block = at.block;
   float* o = block.o + uint64_t{query} * block.head_dim + at.d;
-  Tile tile{at.piece + tokens.begin * kPieceColumns,
-            block.scores + uint64_t{query} * kBlockTokens + tokens.begin,
-            tokens.end - tokens.begin,
-            o,
-            block.head_dim,
-            false};
-  if (at.count == kPieceColumns) return tile_of<kGemmTokens>(rows, tile, RowSteps{kBlockTokens});
+  CacheTile tile{at.b + tokens.begin * at.b_stride,
+                 at.b_stride,
+                 block.scores + uint64_t{query} * kBlockTokens + tokens.begin,
+                 kBlockTokens,
+                 tokens.end - tokens.begin,
+                 o,
+                 block.head_dim,
+                 false};
+  if (at.count == kPieceColumns) return cache_tile<D, Most>(rows, tile);
   alignas(64) float whole[kGemmTokens * kPieceColumns] = {};
   for (uint32_t r = 0; r < rows; ++r)
     __builtin_memcpy(whole + r * kPieceColumns, o + uint64_t{r} * block.head_dim, at.count * sizeof(float));
   tile.c = whole;
   tile.c_stride = kPieceColumns;
-  tile_of<kGemmTokens>(rows, tile, RowSteps{kBlockTokens});
+  cache_tile<D, Most>(rows, tile);
   for (uint32_t r = 0; r < rows; ++r)
     __builtin_memcpy(o + uint64_t{r} * block.head_dim, whole + r * kPieceColumns, at.count * sizeof(float));
 }
 
 // A group of rows shares the tokens that all of them see; what only some see comes before and after, row by
 // row, so that each chain still runs over ascending tokens and a masked token takes no part in it.
-inline void add_values_of_group(const ValueTile& at, uint32_t query, uint32_t rows) {
+template <Dtype D, uint32_t Most>
+inline void add_values_of_group(const ValueColumns<D>& at, uint32_t query, uint32_t rows) {
   Visible shared{0, kBlockTokens};
   bool any_empty = false;
   for (uint32_t r = 0; r < rows; ++r) {
@@ -153,31 +198,67 @@ inline void add_values_of_group(const ValueTile& at, uint32_t query, uint32_t ro
     shared.begin = one.begin > shared.begin ? one.begin : shared.begin;
     shared.end = one.end < shared.end ? one.end : shared.end;
   }
+  if (shared.whole()) return add_values<D, Most>(at, query, rows, shared);
   if (any_empty || shared.empty()) {
-    for (uint32_t r = 0; r < rows; ++r) add_values(at, query + r, 1, visible(at.block, query + r));
+    for (uint32_t r = 0; r < rows; ++r) add_values<D, 1>(at, query + r, 1, visible(at.block, query + r));
     return;
   }
-  for (uint32_t r = 0; r < rows; ++r) add_values(at, query + r, 1, {at.block.begin[query + r], shared.begin});
-  add_values(at, query, rows, shared);
-  for (uint32_t r = 0; r < rows; ++r) add_values(at, query + r, 1, {shared.end, at.block.end[query + r]});
+  for (uint32_t r = 0; r < rows; ++r)
+    add_values<D, 1>(at, query + r, 1, {at.block.begin[query + r], shared.begin});
+  add_values<D, Most>(at, query, rows, shared);
+  for (uint32_t r = 0; r < rows; ++r)
+    add_values<D, 1>(at, query + r, 1, {shared.end, at.block.end[query + r]});
 }
 
-void attend_block(const AttendBlock& block) {
-  const Visible all = visible_to_any(block);
-  if (all.empty()) return;
-  dot_scores(block, all);
-  for (uint32_t query = 0; query < block.queries; ++query) weigh(block, query);
-  const uint8_t* v = static_cast<const uint8_t*>(block.v);
+inline bool all_see_all(const AttendBlock& block) {
+  for (uint32_t query = 0; query < block.queries; ++query)
+    if (!visible(block, query).whole()) return false;
+  return true;
+}
+
+template <Dtype D>
+inline void add_all_values(const AttendBlock& block, Visible all) {
+  const bool whole = all_see_all(block);
+  const uint64_t stride = block.head_dim * kCachedBytes<D>;
   alignas(64) float piece[kPieceRows * kPieceColumns];
   for (uint32_t d = 0; d < block.head_dim; d += kPieceColumns) {
     const uint32_t count = block.head_dim - d < kPieceColumns ? block.head_dim - d : kPieceColumns;
-    widen(block.kv_dtype, v + (uint64_t{all.begin} * block.head_dim + d) * width_of(block.kv_dtype),
-          block.head_dim, all.end - all.begin, count, piece + all.begin * kPieceColumns);
-    const ValueTile at{block, piece, d, count};
-    for (uint32_t query = 0; query < block.queries; query += kGemmTokens)
-      add_values_of_group(at, query,
-                          block.queries - query < kGemmTokens ? block.queries - query : kGemmTokens);
+    const uint8_t* v = static_cast<const uint8_t*>(block.v) + d * kCachedBytes<D>;
+    if (block.queries <= kDirectRows && count == kPieceColumns) {
+      add_values_of_group<D, kDirectRows>({block, v, stride, d, count}, 0, block.queries);
+      continue;
+    }
+    widen<D>(v + all.begin * stride, stride, all.end - all.begin, count, piece + all.begin * kPieceColumns);
+    const ValueColumns<Dtype::f32> at{block, reinterpret_cast<const uint8_t*>(piece),
+                                      kPieceColumns * sizeof(float), d, count};
+    for (uint32_t query = 0; query < block.queries; query += kGemmTokens) {
+      const uint32_t rows = block.queries - query < kGemmTokens ? block.queries - query : kGemmTokens;
+      if (whole)
+        add_values<Dtype::f32, kGemmTokens>(at, query, rows, all);
+      else
+        add_values_of_group<Dtype::f32, kGemmTokens>(at, query, rows);
+    }
   }
+}
+
+template <Dtype D>
+inline void attend_cached(const AttendBlock& block) {
+  const Visible all = visible_to_any(block);
+  if (all.empty()) return;
+  dot_scores<D>(block, all);
+  constexpr bool kInt8 = D == Dtype::i8;
+  if (block.softcap != 0.0f)
+    weigh<kInt8, true>(block);
+  else
+    weigh<kInt8, false>(block);
+  add_all_values<D>(block, all);
+}
+
+void attend_block(const AttendBlock& block) {
+  if (block.kv_dtype == Dtype::bf16) return attend_cached<Dtype::bf16>(block);
+  if (block.kv_dtype == Dtype::f16) return attend_cached<Dtype::f16>(block);
+  if (block.kv_dtype == Dtype::i8) return attend_cached<Dtype::i8>(block);
+  attend_cached<Dtype::f32>(block);
 }
 
 void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2) {

@@ -102,6 +102,9 @@ template <int N>
 inline I shift_right_signed(I x) {
   return _mm256_srai_epi32(x, N);
 }
+inline I shift_left_by(I x, uint32_t count) {
+  return _mm256_sll_epi32(x, _mm_cvtsi32_si128(static_cast<int>(count)));
+}
 inline I load_dwords(const uint8_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
@@ -143,6 +146,9 @@ inline void store_dwords(void* p, I x) {
 }
 inline I load_u8(const uint8_t* p) {  // widened to dwords
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline F load_i8(const uint8_t* p) {  // signed, as floats
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 inline F gather(const float* table, I index) {
   return _mm256_i32gather_ps(table, index, 4);
@@ -205,6 +211,23 @@ inline void store_i8(int8_t* p, I x) {
 }
 inline Mask at_least(F a, F b) {  // a >= b, false for NaN
   return _mm256_cmp_ps(a, b, _CMP_GE_OQ);
+}
+
+inline uint32_t lane_bits(Mask mask) {
+  return static_cast<uint32_t>(_mm256_movemask_ps(mask));
+}
+// table[index] of 16 values, index < 16 in each lane.
+struct Table16 {
+  F low;
+  F high;
+};
+inline Table16 table16(const float* values) {
+  return {_mm256_loadu_ps(values), _mm256_loadu_ps(values + 8)};
+}
+inline F look_up(const Table16& table, I index) {
+  const F low = _mm256_permutevar8x32_ps(table.low, index),
+          high = _mm256_permutevar8x32_ps(table.high, index);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
 }
 
 inline float sqrt_of(float x) {

@@ -100,6 +100,9 @@ template <int N>
 inline I shift_right_signed(I x) {
   return _mm512_srai_epi32(x, N);
 }
+inline I shift_left_by(I x, uint32_t count) {
+  return _mm512_sll_epi32(x, _mm_cvtsi32_si128(static_cast<int>(count)));
+}
 inline I load_dwords(const uint8_t* p) {
   return _mm512_loadu_si512(p);
 }
@@ -140,6 +143,9 @@ inline void store_dwords(void* p, I x) {
 }
 inline I load_u8(const uint8_t* p) {  // widened to dwords
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline F load_i8(const uint8_t* p) {  // signed, as floats
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 inline F gather(const float* table, I index) {
   return _mm512_i32gather_ps(index, table, 4);
@@ -200,6 +206,20 @@ inline void store_i8(int8_t* p, I x) {
 }
 inline Mask at_least(F a, F b) {  // a >= b, false for NaN
   return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
+
+inline uint32_t lane_bits(Mask mask) {
+  return mask;
+}
+// table[index] of 16 values, index < 16 in each lane.
+struct Table16 {
+  F values;
+};
+inline Table16 table16(const float* values) {
+  return {_mm512_loadu_ps(values)};
+}
+inline F look_up(const Table16& table, I index) {
+  return _mm512_permutexvar_ps(index, table.values);
 }
 
 inline float sqrt_of(float x) {

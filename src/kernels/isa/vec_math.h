@@ -42,7 +42,7 @@ inline F power_of_two(I n) {
   return from_bits(shift_left<23>(add_i(n, splat_i(127))));
 }
 
-inline F exp_of(F x) {
+[[gnu::always_inline]] inline F exp_of(F x) {
   const F y = smaller(splat(kExpHighest), larger(splat(kExpLowest), x));
   const F t = fma(y, splat(kLog2E), splat(kRoundMagic));
   const F n = t - splat(kRoundMagic);

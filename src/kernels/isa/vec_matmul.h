@@ -8,6 +8,7 @@ namespace rhapsode::kernels {
 namespace {
 
 constexpr uint32_t kPanelVectors = kPanelRows / kWidth;
+static_assert(kGemmTokens % 4 == 0 || kGemmTokens % 4 == 2);
 
 // Vector v of panel column k (f32, f16), or of the column pair k, k + 1 (bf16: both at once).
 struct Pair {
@@ -123,16 +124,39 @@ void gemm_tile(const float* b, const float* a, uint32_t tokens, uint64_t k_count
   tile_of<kGemmTokens>(tokens, Tile{b, a, k_count, c, c_stride, first}, PackedSteps{});
 }
 
+// Four columns of `Rows` (4 or 2) rows, transposed: column i to a + i * kGemmTokens.
+template <uint32_t Rows>
+inline void transpose_four(const float* const* rows, uint64_t k, float* a) {
+  const __m128 r0 = _mm_loadu_ps(rows[0] + k), r1 = _mm_loadu_ps(rows[1] + k);
+  const __m128 low = _mm_unpacklo_ps(r0, r1), high = _mm_unpackhi_ps(r0, r1);
+  if constexpr (Rows == 2) {
+    const auto put = [](float* to, __m128 two) { _mm_storel_pi(reinterpret_cast<__m64*>(to), two); };
+    put(a, low);
+    put(a + kGemmTokens, _mm_movehl_ps(low, low));
+    put(a + 2 * kGemmTokens, high);
+    put(a + 3 * kGemmTokens, _mm_movehl_ps(high, high));
+  } else {
+    const __m128 r2 = _mm_loadu_ps(rows[2] + k), r3 = _mm_loadu_ps(rows[3] + k);
+    const __m128 low2 = _mm_unpacklo_ps(r2, r3), high2 = _mm_unpackhi_ps(r2, r3);
+    _mm_storeu_ps(a, _mm_movelh_ps(low, low2));
+    _mm_storeu_ps(a + kGemmTokens, _mm_movehl_ps(low2, low));
+    _mm_storeu_ps(a + 2 * kGemmTokens, _mm_movelh_ps(high, high2));
+    _mm_storeu_ps(a + 3 * kGemmTokens, _mm_movehl_ps(high2, high));
+  }
+}
+
 void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
                  float* a) {
   const float* rows[kGemmTokens];
-  for (uint32_t t = 0; t < tokens; ++t) rows[t] = x + t * x_stride + k_begin;
-  if (tokens == kGemmTokens) {
-    for (uint64_t k = 0; k < k_count; ++k)
-      for (uint32_t t = 0; t < kGemmTokens; ++t) a[k * kGemmTokens + t] = rows[t][k];
-    return;
+  for (uint32_t t = 0; t < kGemmTokens; ++t) rows[t] = x + (t < tokens ? t : 0) * x_stride + k_begin;
+  uint64_t k = 0;
+  for (; tokens == kGemmTokens && k + 4 <= k_count; k += 4) {
+    float* at = a + k * kGemmTokens;
+    uint32_t t = 0;
+    for (; t + 4 <= kGemmTokens; t += 4) transpose_four<4>(rows + t, k, at + t);
+    if constexpr (kGemmTokens % 4 != 0) transpose_four<2>(rows + t, k, at + t);
   }
-  for (uint64_t k = 0; k < k_count; ++k)
+  for (; k < k_count; ++k)
     for (uint32_t t = 0; t < kGemmTokens; ++t) a[k * kGemmTokens + t] = t < tokens ? rows[t][k] : 0.0f;
 }
 

@@ -48,5 +48,34 @@ uint64_t probe_fma(uint64_t rounds) {
   return rounds * kChains * kWidth * 2;
 }
 
+// Eight chains of sum = step(sum, a, b), each step of kWidth * per_lane operations; named one by one, since a
+// compiler may leave an array of them in memory.
+template <class Step>
+inline uint64_t integer_chains(uint64_t rounds, uint64_t per_lane, Step step) {
+  I a = splat_i(0x01010101u), b = a;
+  I s0 = splat_i(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+  const auto next = [&](I& sum) {
+    pin(a);  // so that each product is formed anew
+    sum = step(sum, a, b);
+    pin(sum);
+  };
+  for (uint64_t round = 0; round < rounds; ++round)
+    next(s0), next(s1), next(s2), next(s3), next(s4), next(s5), next(s6), next(s7);
+  return rounds * 8 * kWidth * per_lane;
+}
+
+uint64_t probe_int16(uint64_t rounds) {
+  return integer_chains(rounds, 4, [](I sum, I a, I b) { return add_i(sum, multiply_pairs16(a, b)); });
+}
+uint64_t probe_int8(uint64_t rounds) {
+  I ones = splat_i(0x00010001u);
+  pin(ones);
+  return integer_chains(
+      rounds, 8, [=](I sum, I a, I b) { return add_i(sum, multiply_pairs16(multiply_bytes(a, b), ones)); });
+}
+uint64_t probe_int8_words(uint64_t rounds) {
+  return integer_chains(rounds, 8, [](I sum, I a, I b) { return add_words(sum, multiply_bytes(a, b)); });
+}
+
 }  // namespace
 }  // namespace rhapsode::kernels

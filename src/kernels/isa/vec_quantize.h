@@ -49,6 +49,19 @@ void quantize_int8(const float* x, uint64_t n, float threshold, int8_t* codes, f
   __builtin_memcpy(codes + k, last, (n - k + 3) / 4 * 4);
 }
 
+void mark_outliers(const float* x, uint64_t n, float threshold, uint32_t* marks) {
+  const F limit = splat(threshold);
+  const auto bits_at = [&](F value) { return lane_bits(at_least(absolute(round_f16(value)), limit)); };
+  for (uint64_t word = 0; word * 32 < n; ++word) {
+    uint32_t bits = 0;
+    for (uint64_t k = word * 32; k < word * 32 + 32 && k < n; k += kWidth)
+      bits |= (k + kWidth <= n ? bits_at(load(x + k)) : bits_at(load_first(x + k, n - k))) << k % 32;
+    marks[word] = bits;
+  }
+  // Lanes beyond n are 0, which only a threshold of 0 or less would mark.
+  if (n % 32 != 0) marks[n / 32] &= (1u << n % 32) - 1;
+}
+
 void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales) {
   const quant::FourBitCode& code = quant::four_bit_code(format);
   const auto act_max = static_cast<float>(code.act_max);

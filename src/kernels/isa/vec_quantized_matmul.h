@@ -112,7 +112,9 @@ inline F block_absmax(const uint8_t* panel, uint64_t groups, const uint8_t* bloc
       const F begun = to_float(at), start = splat(static_cast<float>(g * quant::kNestedBlocks));
       absmax = choose(at_least(begun, start), load(nested + g * kPanelRows), absmax);
     }
-    return gather(quant::kNestedMap.values, load_u8(block + v * kWidth)) * absmax + splat(header->offset);
+    const float* map = header->map_offset == 0 ? quant::kNestedMap.values
+                                               : reinterpret_cast<const float*>(panel + header->map_offset);
+    return gather(map, load_u8(block + v * kWidth)) * absmax + splat(header->offset);
   }
 }
 
@@ -214,24 +216,30 @@ void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint
   }
 }
 
+// Columns 8j to 8j + 7 of 8 or 16 rows: the nibbles of their dwords as floats, times absmax.
+inline void expand_eight(const Table16& table, I dwords, F absmax, float* at) {
+  for (uint32_t i = 0; i < 4; ++i, at += kPanelRows) {
+    store(at, look_up(table, and_i(dwords, splat_i(15))) * absmax);
+    dwords = shift_right<4>(dwords);
+    store(at + 4 * kPanelRows, look_up(table, and_i(dwords, splat_i(15))) * absmax);
+    dwords = shift_right<4>(dwords);
+  }
+}
+
 // Code values as floats, times absmax: the numbers that bitsandbytes dequantizes to, before their rounding.
 template <Format Fmt>
 void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out) {
-  const quant::FourBitCode& code = quant::four_bit_code(Fmt);
+  const Table16 table = table16(quant::four_bit_code(Fmt).values);
   const auto* from = static_cast<const uint8_t*>(panel);
   const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
-  for (uint64_t k = 0; k < k_count; k += 8) {
+  for (uint64_t k = 0; k < k_count; k += kBlockCols) {
     const uint64_t index = (k_begin + k) / kBlockCols;
     const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
     for (uint32_t v = 0; v < kPanelVectors; ++v) {
       const F absmax = block_absmax<Fmt>(from, groups, block, index, v);
-      const uint32_t j = static_cast<uint32_t>((k_begin + k) % kBlockCols / 8);
-      I dwords = load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j));
-      for (uint32_t i = 0; i < 4; ++i, dwords = shift_right<8>(dwords)) {
-        float* at = out + (k + i) * kPanelRows + v * kWidth;
-        store(at, gather(code.values, and_i(dwords, splat_i(15))) * absmax);
-        store(at + 4 * kPanelRows, gather(code.values, and_i(shift_right<4>(dwords), splat_i(15))) * absmax);
-      }
+      for (uint32_t j = 0; j < kBlockCols / 8; ++j)
+        expand_eight(table, load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j)), absmax,
+                     out + (k + 8 * j) * kPanelRows + v * kWidth);
     }
   }
 }

@@ -2,6 +2,7 @@
 // a vec_<isa>.h before it.
 #pragma once
 
+#include "kernels/isa/vec_math.h"
 #include "kernels/isa/vec_quantized_matmul.h"
 
 namespace rhapsode::kernels {
@@ -91,6 +92,33 @@ void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pa
 
 void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first) {
   run_rows<kGemmTokens>(tile.tokens, FixedTileRun{tile, c, c_stride, first});
+}
+
+// The bytes of a column stand four apart.
+void expand_int8_columns(Dtype D, const void* panel, const uint32_t* columns, uint64_t count, float* out) {
+  const auto* bytes = static_cast<const uint8_t*>(panel) + quant::kInt8HeaderBytes;
+  F scb[kPanelVectors];
+  for (uint32_t v = 0; v < kPanelVectors; ++v)
+    scb[v] = load(reinterpret_cast<const float*>(panel) + v * kWidth);
+  for (uint64_t i = 0; i < count; ++i, out += kPanelRows) {
+    const uint8_t* quads = bytes + columns[i] / 4 * 4 * kPanelRows;
+    const uint32_t up = 24 - columns[i] % 4 * 8;
+    for (uint32_t v = 0; v < kPanelVectors; ++v) {
+      const I code = shift_right_signed<24>(shift_left_by(load_dwords(quads + v * kWidth * 4), up));
+      store(out + v * kWidth, round_in(D, to_float(code) * scb[v] * splat(kInt8Inverse)));
+    }
+  }
+}
+
+struct ColumnSteps {
+  uint64_t stride;
+  const uint32_t* columns;
+  uint64_t at(uint32_t r, uint64_t k) const { return r * stride + columns[k]; }
+};
+
+void tile_columns(const Kernels::ColumnTile& tile, float* c, uint64_t c_stride, bool first) {
+  tile_of<kGemmTokens>(tile.tokens, Tile{tile.b, tile.x, tile.count, c, c_stride, first},
+                       ColumnSteps{tile.x_stride, tile.columns});
 }
 
 void finish_int8(const float* scb, float scale, float* c) {

@@ -32,6 +32,9 @@ constexpr Kernels table(std::string_view name) {
                        expand_fixed_codes<Format::fp4_nested>},
       .tile_int16 = tile_int16,
       .tile_fixed = tile_fixed,
+      .mark_outliers = mark_outliers,
+      .expand_int8_columns = expand_int8_columns,
+      .tile_columns = tile_columns,
       .finish_int8 = finish_int8,
       .dot_ternary = dot_ternary,
       .gemm_tokens = kGemmTokens,
@@ -54,6 +57,9 @@ constexpr Kernels table(std::string_view name) {
       .attend_finish = attend_finish,
       .probe_read = probe_read,
       .probe_fma = probe_fma,
+      .probe_int16 = probe_int16,
+      .probe_int8 = probe_int8,
+      .probe_int8_words = probe_int8_words,
   };
 }
 

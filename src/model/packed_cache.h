@@ -1,0 +1,42 @@
+// Weights that were quantized once, kept as the bytes that kernels read, so that a later start only maps
+// them. A file is named by what its bytes depend on: the checkpoint's files, the formats and places, the
+// layout. It is verified before it is used and appears whole or not at all.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "checkpoint/checkpoint.h"
+#include "devices/device.h"
+
+namespace rhapsode::model {
+
+struct PackedKey {
+  std::string text;       // everything that the bytes depend on
+  std::string file_name;  // a hash of it
+  std::string source;     // the checkpoint's directory
+  uint64_t bytes = 0;     // of the weights
+};
+PackedKey packed_key(const Checkpoint& checkpoint, const std::string& description, uint64_t bytes);
+
+// The kept bytes, mapped; nullopt where there are none. A file that is torn or does not hold what it says is
+// removed.
+std::optional<devices::Buffer> map_packed(const std::string& directory, const PackedKey& key,
+                                          devices::Device& device, ThreadPool& pool);
+// Throws Error(runtime, "disk-full") where the disk has no room for them.
+void require_disk(const std::string& directory, const PackedKey& key);
+void keep_packed(const std::string& directory, const PackedKey& key, std::span<const std::byte> bytes,
+                 ThreadPool& pool);
+
+// What a directory of packed caches holds.
+struct PackedFile {
+  std::string path;
+  std::string source;    // the checkpoint's directory; empty where the file is unreadable
+  uint64_t bytes = 0;    // on disk
+  bool current = false;  // made by this layout of a checkpoint that is still as it was
+};
+std::vector<PackedFile> packed_files(const std::string& directory);
+
+}  // namespace rhapsode::model

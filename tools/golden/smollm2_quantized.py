@@ -1,0 +1,80 @@
+"""What transformers with bitsandbytes makes of the real SmolLM2 in 8 and 4 bits: tests/fixtures/golden/smollm2/quantized.json.
+
+    smollm2_quantized.py DIRECTORY
+
+DIRECTORY is the checkpoint in float32 that `./dev test real` imports. Perplexity of the text that the plain record
+takes, and greedy answers to its chats with the gap between the two best logits at each step.
+"""
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import pins
+import smollm2
+
+CASES = {
+    "nf4-nested": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
+    "int8": {"load_in_8bit": True},
+    "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    "fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
+}
+CHAT = "no-system"
+NEW_TOKENS = 32
+
+
+def answer(model, ids):
+    import torch
+
+    out = model.generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+        eos_token_id=2,
+        pad_token_id=2,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    best = torch.cat(out.logits).float().topk(2, dim=-1).values
+    return {
+        "greedy": out.sequences[0, len(ids) :].tolist(),
+        "margins": [float(f"{gap:.4g}") for gap in (best[:, 0] - best[:, 1]).tolist()],
+    }
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    directory = pathlib.Path(sys.argv[1]).resolve()
+    pins.settle()
+    import logging
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    plain = json.loads((pins.FIXTURES / "smollm2" / "golden.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    ids = tokenizer.backend_tokenizer.encode(smollm2.TEXT.read_text(), add_special_tokens=False).ids
+    golden = {"made_with": plain["made_with"] | {"bitsandbytes": pins.pinned()["bitsandbytes"]}}
+    out = pins.FIXTURES / "smollm2" / "quantized.json"
+    for name, settings in CASES.items():
+        model = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            quantization_config=BitsAndBytesConfig(**settings),
+        ).eval()
+        golden[name] = {
+            "perplexity": smollm2.perplexity(model, ids, 256, 256),
+            "chats": {CHAT: answer(model, plain["chats"][CHAT]["ids"])},
+        }
+        print(name, golden[name]["perplexity"], flush=True)
+        out.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")
+    print(out.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()
