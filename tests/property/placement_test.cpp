@@ -97,7 +97,7 @@ TEST(Placement, BitEqualWhereverPartsLie) {
       for (uint32_t i = 0; i < 20; ++i)
         ids.push_back(static_cast<uint32_t>(random() % model.architecture.spec.vocab_size));
       const std::vector<float> alone = Spread::run(model.decoder, ids);
-      plan::Formats formats = plan::Formats::dense(dtype);
+      plan::Formats formats = plan::Formats::choose({}, dtype, model.tensors, model.architecture.spec.stored);
       formats.exact = true;  // as LoadedModel has it
       Spread spread(model, formats);
       for (int map = 0; map < 6; ++map) {
