@@ -26,6 +26,8 @@ runtime::Assembly open_model(const Globals& globals, const std::string& command,
   settings.packed_cache = packed_cache_of(globals);
   settings.tokenizer = need != TextNeed::none;
   runtime::Assembly assembly = runtime::assemble(settings);
+  if (need == TextNeed::required && assembly.unread_text_bytes > 0)
+    plan::require_fit(runtime::make_plan(assembly));
   if (need == TextNeed::required && !assembly.tokenizer)
     throw Error(ErrorKind::not_found, "no-tokenizer", "the checkpoint has no tokenizer")
         .in(assembly.directory)

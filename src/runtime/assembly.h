@@ -40,6 +40,9 @@ struct Assembly {
   std::unique_ptr<text::Tokenizer>
       tokenizer;  // null where not asked for, or where there are no tokenizer files
   std::optional<text::ChatTemplate> chat_template;
+  // What reading the tokenizer would take, where it was left unread because the model does not fit even
+  // without it; plans count it.
+  uint64_t unread_text_bytes = 0;
   devices::Inventory inventory;
   std::optional<config::Machine> machine;  // that the command line names; else the entry's `devices` hold
   const kernels::Kernels* kernels = nullptr;

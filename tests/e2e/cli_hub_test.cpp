@@ -284,6 +284,20 @@ TEST_F(CliMachine, OffloadsWhereItIsAllowedAndRefusesElsewhere) {
   EXPECT_LE(device.at("peak_bytes"), device.at("limit_bytes"));
 }
 
+// Its tokenizer is not even read: a refusal must not need memory that is not there.
+TEST_F(CliMachine, AModelThatDoesNotFitIsRefusedBeforeItsTokenizerIsRead) {
+  const std::string talking = talking_checkpoint(scratch_);
+  std::ofstream(talking + "/tokenizer.json") << "no tokenizer";
+  const std::string config = scratch_.put("talking.yaml", tiny_yaml(talking));
+  for (const char* command : {"plan", "run"}) {
+    std::vector<std::string> arguments = {command, "-c", config, "--machine", "cpu=10KB", "--json"};
+    if (arguments[0] == "run") arguments.insert(arguments.end(), {"--prompt", "hello"});
+    EXPECT_EQ(rhapsode(arguments).code, 7) << command;
+    arguments[4] = "cpu=20MB";
+    EXPECT_EQ(rhapsode(arguments).code, 9) << command;
+  }
+}
+
 TEST_F(CliMachine, MistakesAreToldByPiece) {
   const Outcome outcome = rhapsode({"plan", "-c", config(), "--machine", "8GB,gpu=2", "--json"});
   EXPECT_EQ(outcome.code, 2);

@@ -261,5 +261,11 @@ inline void pin(I& x) {
   asm volatile("" : "+v"(x));
 }
 
+// The same by value, for elements of an array: GCC keeps an array in memory whose elements an asm names.
+inline I pinned(I x) {
+  asm volatile("" : "+v"(x));
+  return x;
+}
+
 }  // namespace
 }  // namespace rhapsode::kernels

@@ -2,6 +2,9 @@
 // it.
 #pragma once
 
+#include <type_traits>
+#include <utility>
+
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
@@ -9,6 +12,17 @@ namespace {
 
 constexpr uint32_t kPanelVectors = kPanelRows / kWidth;
 static_assert(kGemmTokens % 4 == 0 || kGemmTokens % 4 == 2);
+
+// f(0), f(1), … with constants as arguments (decltype(at)::value). A compiler keeps an array of sums in
+// registers only where all its indices are constants early on, so loops around pinned sums are written so.
+template <class Body, uint32_t... At>
+inline void at_each_of(std::integer_sequence<uint32_t, At...>, Body body) {
+  (body(std::integral_constant<uint32_t, At>()), ...);
+}
+template <uint32_t Count, class Body>
+inline void at_each(Body body) {
+  at_each_of(std::make_integer_sequence<uint32_t, Count>(), body);
+}
 
 // Vector v of panel column k (f32, f16), or of the column pair k, k + 1 (bf16: both at once).
 struct Pair {

@@ -23,24 +23,23 @@ template <uint32_t Panels>
 inline void gemv_int8_panels(const uint8_t* const* panels, const int8_t* x, float scale, uint64_t cols,
                              float* const* y) {
   I sums[Panels][kPanelVectors];
-  for (auto& panel : sums)
-    for (I& sum : panel) sum = splat_i(0);
+  at_each<Panels * kPanelVectors>([&](auto at) {
+    sums[decltype(at)::value / kPanelVectors][decltype(at)::value % kPanelVectors] = splat_i(0);
+  });
   for (uint64_t k = 0; k < cols; k += 4) {
     const I quad = splat_dword(x + k);
-    for (uint32_t p = 0; p < Panels; ++p) {
-      const uint8_t* w = panels[p] + quant::kInt8HeaderBytes + k * kPanelRows;
-      prefetch_lines(w, 4 * kPanelRows);
-      for (uint32_t v = 0; v < kPanelVectors; ++v) {
-        sums[p][v] = add_i(sums[p][v], multiply_quads8(load_dwords(w + v * kWidth * 4), quad));
-        pin(sums[p][v]);
-      }
-    }
+    at_each<Panels * kPanelVectors>([&](auto at) {
+      constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      const uint8_t* w = panels[p] + quant::kInt8HeaderBytes + k * kPanelRows + v * kWidth * 4;
+      if constexpr (v * kWidth * 4 % 64 == 0) prefetch_ahead(w);
+      sums[p][v] = pinned(add_i(sums[p][v], multiply_quads8(load_dwords(w), quad)));
+    });
   }
-  for (uint32_t p = 0; p < Panels; ++p) {
+  at_each<Panels * kPanelVectors>([&](auto at) {
+    constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
     const float* scb = reinterpret_cast<const float*>(panels[p]);
-    for (uint32_t v = 0; v < kPanelVectors; ++v)
-      store(y[p] + v * kWidth, int8_result(sums[p][v], splat(scale), load(scb + v * kWidth)));
-  }
+    store(y[p] + v * kWidth, int8_result(sums[p][v], splat(scale), load(scb + v * kWidth)));
+  });
 }
 
 void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,

@@ -15,13 +15,11 @@ inline void sum_pairs(I (&sums)[Rows][Vectors], const int16_t* b, const int16_t*
     I w[Vectors];
     for (uint32_t v = 0; v < Vectors; ++v)
       w[v] = load_dwords(reinterpret_cast<const uint8_t*>(b + v * kWidth * 2));
-    for (uint32_t r = 0; r < Rows; ++r) {
-      const I x = splat_dword(a + r * 2);
-      for (uint32_t v = 0; v < Vectors; ++v) {
-        sums[r][v] = add_i(sums[r][v], multiply_pairs16(w[v], x));
-        pin(sums[r][v]);
-      }
-    }
+    at_each<Rows * Vectors>([&](auto at) {
+      I& sum = sums[decltype(at)::value / Vectors][decltype(at)::value % Vectors];
+      const I x = splat_dword(a + decltype(at)::value / Vectors * 2);
+      sum = pinned(add_i(sum, multiply_pairs16(w[decltype(at)::value % Vectors], x)));
+    });
   }
 }
 
@@ -63,17 +61,18 @@ struct FixedTileRun {
       const int16_t* a = tile.a + block * kBlockCols * kGemmTokens;
       for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth) {
         I sums[Rows][kVectors];
-        for (auto& row : sums)
-          for (I& sum : row) sum = splat_i(0);
+        at_each<Rows * kVectors>([&](auto at) {
+          sums[decltype(at)::value / kVectors][decltype(at)::value % kVectors] = splat_i(0);
+        });
         sum_pairs<Rows, kVectors>(sums, b + column * 2, a, kBlockCols / 2);
-        for (uint32_t v = 0; v < kVectors; ++v) {
+        const bool start = first && block == 0;
+        at_each<Rows * kVectors>([&](auto at) {
+          constexpr uint32_t r = decltype(at)::value / kVectors, v = decltype(at)::value % kVectors;
+          float* y = c + r * c_stride + column + v * kWidth;
           const F absmax = load(tile.absmax + block * kPanelRows + column + v * kWidth);
-          for (uint32_t r = 0; r < Rows; ++r) {
-            float* y = c + r * c_stride + column + v * kWidth;
-            const F scale = absmax * splat_from(tile.scales + block * kGemmTokens + r);
-            store(y, fma(to_float(sums[r][v]), scale, first && block == 0 ? zero() : load(y)));
-          }
-        }
+          const F scale = absmax * splat_from(tile.scales + block * kGemmTokens + r);
+          store(y, fma(to_float(sums[r][v]), scale, start ? zero() : load(y)));
+        });
       }
     }
   }

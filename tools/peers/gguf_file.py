@@ -1,0 +1,120 @@
+"""Writes a llama-shaped Hugging Face checkpoint as a GGUF file, for engines that read nothing else. One tensor is in memory at a time.
+
+`python gguf_file.py DIR FILE TYPE`, TYPE one of bf16, q8_0, q4_0. Embeddings and the head of q4_0 stay q8_0. The vocabulary is of
+placeholders: ids go in and come out, no text does. A checkpoint of another family is refused.
+"""
+
+import json
+import pathlib
+import sys
+
+import gguf
+import numpy
+import torch
+from safetensors import safe_open
+
+TYPES = {"bf16": gguf.GGMLQuantizationType.BF16, "q8_0": gguf.GGMLQuantizationType.Q8_0,
+         "q4_0": gguf.GGMLQuantizationType.Q4_0}
+
+
+class Checkpoint:
+    """Tensors by name, from one file or from shards."""
+
+    def __init__(self, directory):
+        self.config = json.loads((directory / "config.json").read_text())
+        index = directory / "model.safetensors.index.json"
+        if index.exists():
+            self.files = {name: directory / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+        else:
+            with safe_open(directory / "model.safetensors", "pt") as file:
+                self.files = {name: directory / "model.safetensors" for name in file.keys()}
+
+    def tensor(self, name):
+        with safe_open(self.files[name], "pt") as file:
+            return file.get_tensor(name)
+
+
+def interleaved(weight, heads):
+    """Rows of q and k in the order in which llama.cpp rotates pairs: (i, i + half) become neighbours."""
+    rows, cols = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, cols).swapaxes(1, 2).reshape(rows, cols)
+
+
+def write_header(writer, config):
+    heads = config["num_attention_heads"]
+    dim = config.get("head_dim") or config["hidden_size"] // heads
+    rope = config.get("rope_parameters") or config
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(dim)
+    writer.add_value_length(dim)
+    writer.add_rope_dimension_count(dim)
+    writer.add_rope_freq_base(rope.get("rope_theta", 10000.0))
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+
+
+def write_vocabulary(writer, size):
+    letters = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324)]]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list((letters + [f"<unused{i}>" for i in range(size)])[:size])
+    writer.add_token_types([gguf.TokenType.NORMAL] * size)
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+
+
+def tensor_type(name, wanted, columns):
+    if name.endswith("norm.weight"):
+        return gguf.GGMLQuantizationType.F32
+    if wanted == gguf.GGMLQuantizationType.Q4_0 and ("embed_tokens" in name or "lm_head" in name):
+        wanted = gguf.GGMLQuantizationType.Q8_0
+    if wanted != gguf.GGMLQuantizationType.BF16 and columns % 32 != 0:
+        raise SystemExit(f"{name} has {columns} columns; {wanted.name} needs a multiple of 32")
+    return wanted
+
+
+def write(directory, path, wanted):
+    checkpoint = Checkpoint(directory)
+    config = checkpoint.config
+    if config["model_type"] not in ("llama", "mistral"):
+        raise SystemExit(f"{directory}: model_type is {config['model_type']}, not llama or mistral")
+    writer = gguf.GGUFWriter(path, "llama", use_temp_file=False)
+    write_header(writer, config)
+    write_vocabulary(writer, config["vocab_size"])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    plan = []
+    for name in checkpoint.files:
+        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if target is None:
+            raise SystemExit(f"no GGUF name for {name}")
+        shape = tuple(checkpoint.tensor(name).shape)
+        kind = tensor_type(name, wanted, shape[-1])
+        stored = gguf.quant_shape_to_byte_shape(shape, kind)
+        size = int(numpy.prod(stored))
+        writer.add_tensor_info(target, shape if kind == gguf.GGMLQuantizationType.F32 else stored,
+                               numpy.dtype(numpy.float32 if kind == gguf.GGMLQuantizationType.F32 else numpy.uint8), size,
+                               kind)
+        plan.append((name, kind))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for name, kind in plan:
+        weight = checkpoint.tensor(name).to(torch.float32).numpy()
+        if name.endswith("q_proj.weight"):
+            weight = interleaved(weight, config["num_attention_heads"])
+        if name.endswith("k_proj.weight"):
+            weight = interleaved(weight, config["num_key_value_heads"])
+        writer.write_tensor_data(weight if kind == gguf.GGMLQuantizationType.F32 else gguf.quants.quantize(weight, kind))
+    writer.close()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4 or sys.argv[3] not in TYPES:
+        sys.exit("usage: gguf_file.py CHECKPOINT FILE bf16|q8_0|q4_0")
+    write(pathlib.Path(sys.argv[1]), sys.argv[2], TYPES[sys.argv[3]])
