@@ -47,6 +47,20 @@ struct Int16Tile {
   }
 };
 
+// The sums of one block of columns, [Rows][Vectors]. A function of its own: inlined, what the caller keeps in
+// registers leaves too few for the sums, and GCC moves them to the stack at every step.
+template <uint32_t Rows, uint32_t Vectors>
+[[gnu::noinline]] void block_sums(const int16_t* b, const int16_t* a, float* out) {
+  I sums[Rows][Vectors];
+  at_each<Rows * Vectors>(
+      [&](auto at) { sums[decltype(at)::value / Vectors][decltype(at)::value % Vectors] = splat_i(0); });
+  sum_pairs<Rows, Vectors>(sums, b, a, kBlockCols / 2);
+  at_each<Rows * Vectors>([&](auto at) {
+    store(out + decltype(at)::value * kWidth,
+          from_bits(sums[decltype(at)::value / Vectors][decltype(at)::value % Vectors]));
+  });
+}
+
 struct FixedTileRun {
   const Kernels::FixedTile& tile;
   float* c;
@@ -60,18 +74,16 @@ struct FixedTileRun {
       const int16_t* b = tile.b + block * kBlockCols * kPanelRows;
       const int16_t* a = tile.a + block * kBlockCols * kGemmTokens;
       for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth) {
-        I sums[Rows][kVectors];
-        at_each<Rows * kVectors>([&](auto at) {
-          sums[decltype(at)::value / kVectors][decltype(at)::value % kVectors] = splat_i(0);
-        });
-        sum_pairs<Rows, kVectors>(sums, b + column * 2, a, kBlockCols / 2);
+        float sums[Rows * kVectors * kWidth];
+        block_sums<Rows, kVectors>(b + column * 2, a, sums);
         const bool start = first && block == 0;
         at_each<Rows * kVectors>([&](auto at) {
           constexpr uint32_t r = decltype(at)::value / kVectors, v = decltype(at)::value % kVectors;
           float* y = c + r * c_stride + column + v * kWidth;
           const F absmax = load(tile.absmax + block * kPanelRows + column + v * kWidth);
           const F scale = absmax * splat_from(tile.scales + block * kGemmTokens + r);
-          store(y, fma(to_float(sums[r][v]), scale, start ? zero() : load(y)));
+          store(y, fma(to_float(bits(load(sums + decltype(at)::value * kWidth))), scale,
+                       start ? zero() : load(y)));
         });
       }
     }
