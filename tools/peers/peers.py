@@ -20,10 +20,9 @@ GGUF_TYPES = {"bf16": "bf16", "8bit": "q8_0", "4bit": "q4_0"}
 # engine: formats, the file that it reads, its program
 ENGINES = {
     "rhapsode": (("bf16", "8bit", "4bit"), "checkpoint", None),
-    "llama.cpp": (("bf16", "8bit", "4bit"), "gguf", "llama_cpp.py"),
+    "llama.cpp": (("bf16", "8bit", "4bit"), "gguf", "llama.py"),
     "transformers": (("bf16", "8bit", "4bit"), "checkpoint", "hf_transformers.py"),
     "CTranslate2": (("bf16", "8bit"), "ctranslate2", "ct2.py"),
-    "OpenVINO": (("8bit", "4bit"), "gguf", "openvino.py"),
 }
 FIGURES = ("prompt_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_bytes")
 

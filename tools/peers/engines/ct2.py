@@ -1,11 +1,12 @@
 """CTranslate2: its generator on a directory made by its own converter. Decoding is the difference of two lengths."""
 
+import json
 import time
 
 import ctranslate2
 import measure
 
-TYPES = {"bf16": "bfloat16", "8bit": "int8_bfloat16"}
+TYPES = {"bf16": "bfloat16", "8bit": "int8"}
 
 
 def main():
@@ -15,7 +16,6 @@ def main():
                                       intra_threads=options.threads)
     load_s = time.perf_counter() - start
     with open(f"{options.model}/vocabulary.json", encoding="utf-8") as file:
-        import json
         vocabulary = json.load(file)
     tokens = [vocabulary[i] for i in measure.prompt_ids(options.prompt_tokens, len(vocabulary))]
 
