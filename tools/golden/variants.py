@@ -19,7 +19,7 @@ class Variant:
     spread: float = 1.6
     distinct: int = 4  # different ids that a greedy run of 64 must have, or it is too dull to test with
     dtypes: tuple = ("bfloat16", "float16")
-    first_seed: int = 1  # the ones before it put an activation on a rounding tie, where the order of sums decides
+    first_seed: int = 1  # those before it gave logits 1e-2 apart; an activation on a rounding tie is suspected, not shown
     after_write: Callable | None = None  # rewrites what is on disk into another published form
 
     @property
