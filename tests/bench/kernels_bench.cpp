@@ -230,6 +230,8 @@ void bench_attention(Bench& bench, uint32_t head_dim, uint32_t queries) {
         bench.kernels.attend_block({.k = k,
                                     .v = k + block_bytes,
                                     .kv_dtype = Dtype::bf16,
+                                    .k_scales = nullptr,
+                                    .v_scales = nullptr,
                                     .head_dim = head_dim,
                                     .queries = queries,
                                     .q = q.data(),
