@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "models/paths.h"
 #include "runtime/beam_run.h"
 #include "runtime/generate.h"
 #include "runtime/params.h"
@@ -29,7 +30,7 @@ const Question kQuestions[] = {
 };
 
 std::string passage() {
-  const std::string text = read_file(std::string(RHAPSODE_FIXTURES) + "/text/harbour.txt");
+  const std::string text = read_file(paths::fixtures() + "/text/harbour.txt");
   return text.substr(0, text.find("\n\n"));
 }
 

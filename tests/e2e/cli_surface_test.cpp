@@ -1,4 +1,5 @@
 // The command line itself: help, usage errors, version, completion, and `check`, which needs no model.
+#include "models/paths.h"
 #include "program.h"
 
 namespace rhapsode::testing {
@@ -205,7 +206,7 @@ TEST(Check, BadYamlAndMissingFile) {
 TEST(Check, AFullDiskIsAnError) {
   const Outcome outcome = run_program({{"version"}, "", {}, 0});
   EXPECT_EQ(outcome.code, 0);
-  FILE* shell = ::popen((std::string(RHAPSODE_BINARY) + " version > /dev/full 2>&1").c_str(), "r");
+  FILE* shell = ::popen((paths::binary() + " version > /dev/full 2>&1").c_str(), "r");
   ASSERT_NE(shell, nullptr);
   EXPECT_EQ(WEXITSTATUS(::pclose(shell)), 1);
 }

@@ -1,4 +1,5 @@
 #include "program.h"
+#include "models/paths.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -27,7 +28,8 @@ struct Pipe {
 pid_t start(const Launch& launch, const Pipe& in, const Pipe& out, const Pipe& err, const std::string& home) {
   std::vector<std::string> variables = {"PATH=/usr/bin:/bin", "HOME=" + home, "LC_ALL=C.UTF-8"};
   for (const auto& [name, value] : launch.environment) variables.push_back(name + "=" + value);
-  std::vector<char*> arguments = {const_cast<char*>(RHAPSODE_BINARY)};
+  const std::string binary = paths::binary();
+  std::vector<char*> arguments = {const_cast<char*>(binary.c_str())};
   std::vector<char*> environment;
   for (const std::string& argument : launch.arguments)
     arguments.push_back(const_cast<char*>(argument.c_str()));
@@ -39,7 +41,7 @@ pid_t start(const Launch& launch, const Pipe& in, const Pipe& out, const Pipe& e
   ::dup2(in.ends[0], STDIN_FILENO);
   ::dup2(out.ends[1], STDOUT_FILENO);
   ::dup2(err.ends[1], STDERR_FILENO);
-  ::execve(RHAPSODE_BINARY, arguments.data(), environment.data());
+  ::execve(binary.c_str(), arguments.data(), environment.data());
   ::_exit(127);
 }
 
@@ -104,7 +106,7 @@ Outcome rhapsode(std::vector<std::string> arguments, const std::string& input) {
 }
 
 std::string fixture(const std::string& name) {
-  return std::string(RHAPSODE_FIXTURES) + "/" + name;
+  return paths::fixtures() + "/" + name;
 }
 
 std::string tiny_yaml(const std::string& checkpoint, const std::vector<std::string>& keys) {

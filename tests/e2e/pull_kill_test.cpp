@@ -9,6 +9,7 @@
 
 #include "e2e/program.h"
 #include "hub/hub_server.h"
+#include "models/paths.h"
 
 namespace rhapsode::testing {
 namespace {
@@ -44,7 +45,7 @@ class KilledPull {
     launch.arguments = {"pull", "org/name", "--json", "--quiet"};
     launch.environment = {{"HF_ENDPOINT", server_.endpoint()},
                           {"HF_HUB_CACHE", cache.path().string()},
-                          {"LD_PRELOAD", RHAPSODE_KILL_SHIM},
+                          {"LD_PRELOAD", paths::kill_shim()},
                           {"RHAPSODE_KILL_AT", std::to_string(kill_at)}};
     return run_program(launch);
   }

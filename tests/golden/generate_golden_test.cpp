@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "models/golden_model.h"
+#include "models/paths.h"
 #include "runtime/generate.h"
 #include "support/generation_params.h"
 #include "support/scratch.h"
@@ -26,7 +27,7 @@ struct Served {
     for (const auto& entry : std::filesystem::directory_iterator(golden_directory(fixture)))
       std::filesystem::copy(entry.path(), scratch.path());
     for (const char* name : {"/tokenizer.json", "/tokenizer_config.json"})
-      std::filesystem::copy(std::string(RHAPSODE_FIXTURES) + "/text/byte_level" + name, scratch.path());
+      std::filesystem::copy(paths::fixtures() + "/text/byte_level" + name, scratch.path());
     const std::string file =
         scratch.put("rag.yaml",
                     "generator:\n  active_model: tiny\n  models:\n    tiny:\n      type: huggingface\n"

@@ -5,13 +5,14 @@
 #include <cstring>
 
 #include "base/json.h"
+#include "models/paths.h"
 #include "quant/codec.h"
 
 namespace rhapsode::quant {
 namespace {
 
 Json fixture() {
-  return read_json_file(std::string(RHAPSODE_FIXTURES) + "/golden/quantized.json");
+  return read_json_file(paths::fixtures() + "/golden/quantized.json");
 }
 
 // The matrix of tools/golden/make_quantized.py.

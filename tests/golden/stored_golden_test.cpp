@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "models/golden_model.h"
+#include "models/paths.h"
 #include "plan/footprint.h"
 #include "support/tensor_hash.h"
 
@@ -10,7 +11,7 @@ namespace rhapsode {
 namespace {
 
 Json values() {
-  return read_json_file(std::string(RHAPSODE_FIXTURES) + "/golden/bnb_values.json");
+  return read_json_file(paths::fixtures() + "/golden/bnb_values.json");
 }
 
 std::vector<float> held(const model::Linear::Part& part, uint64_t cols) {

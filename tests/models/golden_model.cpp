@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/input_file.h"
+#include "models/paths.h"
 #include "plan/footprint.h"
 
 namespace rhapsode {
@@ -97,12 +98,12 @@ std::vector<uint32_t> LoadedModel::greedy(const std::vector<uint32_t>& ids, uint
 }
 
 std::string golden_directory(const std::string& fixture) {
-  return std::string(RHAPSODE_FIXTURES) + "/golden/" + fixture;
+  return paths::fixtures() + "/golden/" + fixture;
 }
 
 std::vector<std::string> golden_fixtures() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(RHAPSODE_FIXTURES) + "/golden")) {
+  for (const auto& entry : std::filesystem::directory_iterator(paths::fixtures() + "/golden")) {
     const std::string config = entry.path().string() + "/config.json";
     if (!std::filesystem::exists(config)) continue;
     const std::string model_type = read_json_file(config).at("model_type").get<std::string>();

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <functional>
 
+#include "models/paths.h"
 #include "text/tokenizer.h"
 
 namespace rhapsode::text {
@@ -35,7 +36,7 @@ void on_small_stack(const std::function<void()>& body) {
 class OneClass : public testing::TestWithParam<const char*> {};
 
 TEST(OneClassOfText, SixteenMebibytesComeBackOnASmallStack) {
-  const Tokenizer tokenizer = Tokenizer::load(std::string(RHAPSODE_FIXTURES) + "/text/byte_level");
+  const Tokenizer tokenizer = Tokenizer::load(paths::fixtures() + "/text/byte_level");
   on_small_stack([&] {
     const std::string text(size_t{16} << 20, ' ');
     EXPECT_TRUE(tokenizer.decode(tokenizer.encode(text, {}).ids, false) == text);
@@ -44,7 +45,7 @@ TEST(OneClassOfText, SixteenMebibytesComeBackOnASmallStack) {
 
 // Four times the bytes: 4 where time is linear, 16 where it is quadratic.
 TEST_P(OneClass, TimeIsLinear) {
-  const Tokenizer tokenizer = Tokenizer::load(std::string(RHAPSODE_FIXTURES) + "/text/byte_level");
+  const Tokenizer tokenizer = Tokenizer::load(paths::fixtures() + "/text/byte_level");
   const auto seconds = [&](size_t bytes) {
     const std::string text(bytes, *GetParam());
     double best = 1e9;

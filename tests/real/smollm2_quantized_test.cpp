@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "models/paths.h"
 #include "runtime/generate.h"
 #include "runtime/params.h"
 #include "runtime/perplexity.h"
@@ -54,8 +55,8 @@ class SmolLm2Quantized : public testing::TestWithParam<Case> {
     assembly_ = std::make_unique<runtime::Assembly>(runtime::assemble(settings));
     const plan::Plan plan = runtime::make_plan(*assembly_, 512, 1, 256);
     session_ = std::make_unique<runtime::Session>(*assembly_, plan, 1, nullptr);
-    golden_ = read_json_file(std::string(RHAPSODE_FIXTURES) + "/golden/smollm2/quantized.json");
-    plain_ = read_json_file(std::string(RHAPSODE_FIXTURES) + "/golden/smollm2/golden.json");
+    golden_ = read_json_file(paths::fixtures() + "/golden/smollm2/quantized.json");
+    plain_ = read_json_file(paths::fixtures() + "/golden/smollm2/golden.json");
   }
 
   std::unique_ptr<runtime::Assembly> assembly_;
@@ -86,7 +87,7 @@ TEST_P(SmolLm2Quantized, AnswersAreTheLibrarysWhereTheNoiseCannotDecide) {
 TEST_P(SmolLm2Quantized, PerplexityIsTheLibrarys) {
   const Json& expected = golden_.at(GetParam().name).at("perplexity");
   const std::string text =
-      read_file(std::string(RHAPSODE_FIXTURES) + "/" + plain_.at("perplexity").at("file").get<std::string>());
+      read_file(paths::fixtures() + "/" + plain_.at("perplexity").at("file").get<std::string>());
   const std::vector<uint32_t> ids = assembly_->tokenizer->encode(text, {false, true}).ids;
   const runtime::Perplexity found = runtime::perplexity(*session_, ids, expected.at("window").get<uint64_t>(),
                                                         expected.at("stride").get<uint64_t>(), nullptr);

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "models/paths.h"
 #include "runtime/generate.h"
 #include "runtime/params.h"
 #include "runtime/perplexity.h"
@@ -35,7 +36,7 @@ class SmolLm2 : public testing::Test {
     assembly_ = new runtime::Assembly(runtime::assemble(settings));
     const plan::Plan plan = runtime::make_plan(*assembly_, 512, 1, 64);
     session_ = new runtime::Session(*assembly_, plan, 1, nullptr);
-    golden_ = new Json(read_json_file(std::string(RHAPSODE_FIXTURES) + "/golden/smollm2/golden.json"));
+    golden_ = new Json(read_json_file(paths::fixtures() + "/golden/smollm2/golden.json"));
   }
   void SetUp() override { ASSERT_NE(session_, nullptr) << "run ./dev test real: it fetches the model"; }
 
@@ -85,8 +86,7 @@ TEST_F(SmolLm2, ChatsRenderAndAnswerTheSame) {
 
 TEST_F(SmolLm2, PerplexityOfAText) {
   const Json& expected = golden_->at("perplexity");
-  const std::string text =
-      read_file(std::string(RHAPSODE_FIXTURES) + "/" + expected.at("file").get<std::string>());
+  const std::string text = read_file(paths::fixtures() + "/" + expected.at("file").get<std::string>());
   const std::vector<uint32_t> ids = assembly_->tokenizer->encode(text, {false, true}).ids;
   ASSERT_EQ(ids.size(), expected.at("tokens").get<size_t>());
   for (const Json& windows : expected.at("windows")) {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "models/paths.h"
 #include "text/chat_template.h"
 #include "text/stream_decoder.h"
 #include "text/tokenizer.h"
@@ -18,7 +19,7 @@ using Ids = std::vector<uint32_t>;
 
 const OrderedJson& golden() {
   static const OrderedJson json =
-      OrderedJson::parse(read_file(std::string(RHAPSODE_FIXTURES) + "/golden/vocabularies.json"));
+      OrderedJson::parse(read_file(paths::fixtures() + "/golden/vocabularies.json"));
   return json;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "generation/params.h"
+#include "models/paths.h"
 
 namespace rhapsode::generation {
 
@@ -90,7 +91,7 @@ inline Params golden_params(const Json& object) {
 }
 
 inline Json golden_file(const std::string& name) {
-  return read_json_file(std::string(RHAPSODE_FIXTURES) + "/generation/" + name);
+  return read_json_file(paths::fixtures() + "/generation/" + name);
 }
 
 }  // namespace rhapsode::generation

@@ -7,11 +7,12 @@
 #include <sstream>
 
 #include "config/config.h"
+#include "models/paths.h"
 
 namespace rhapsode::config {
 namespace {
 
-const std::string kFolder = std::string(RHAPSODE_FIXTURES) + "/config/";
+const std::string kFolder = paths::fixtures() + "/config/";
 
 std::string findings_of(const std::string& file) {
   std::string line = std::filesystem::path(file).filename().string();

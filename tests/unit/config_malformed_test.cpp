@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "config/config.h"
+#include "models/paths.h"
 
 namespace rhapsode::config {
 namespace {
@@ -373,7 +374,7 @@ TEST(ConfigMalformed, BillionLaughsEndsAtOnce) {
 
 // A file cut anywhere is refused with a place, or is a whole file that says less: then it must load.
 TEST(ConfigMalformed, FilesCutAtEveryByte) {
-  const std::string folder = std::string(RHAPSODE_FIXTURES) + "/config/guide/";
+  const std::string folder = paths::fixtures() + "/config/guide/";
   for (const char* name : {"56-beginner-stable.yaml", "58-advanced-multi-gpu-quality.yaml",
                            "33-5-phi-2-2-7b-code-reasoning.yaml"}) {
     std::ifstream in(folder + name);

@@ -6,11 +6,12 @@
 #include "config/nearest.h"
 #include "config/scalar.h"
 #include "config/sizes.h"
+#include "models/paths.h"
 
 namespace rhapsode::config {
 namespace {
 
-const std::string kFolder = std::string(RHAPSODE_FIXTURES) + "/config/";
+const std::string kFolder = paths::fixtures() + "/config/";
 
 Scalar plain(const std::string& text) {
   Node node;

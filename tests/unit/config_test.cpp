@@ -6,6 +6,7 @@
 
 #include "config/config.h"
 #include "config/table.h"
+#include "models/paths.h"
 
 namespace rhapsode::config {
 namespace {
@@ -318,7 +319,7 @@ TEST(ConfigExplain, BothTablesOfDefaultsAndWhatFollowsFromThem) {
 }
 
 std::string text_of(const std::string& file) {
-  std::ifstream in(std::string(RHAPSODE_SOURCE) + "/" + file);
+  std::ifstream in(paths::source() + "/" + file);
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 

@@ -8,6 +8,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf_file.h"
+#include "models/paths.h"
 #include "support/scratch.h"
 
 namespace rhapsode {
@@ -16,7 +17,7 @@ namespace {
 using testing::error_of;
 using testing::Scratch;
 
-const std::string kFixtures = RHAPSODE_FIXTURES "/gguf/";
+const std::string kFixtures = paths::fixtures() + "/gguf/";
 
 std::string fnv1a(std::span<const std::byte> bytes) {
   uint64_t value = 0xcbf29ce484222325u;

@@ -11,6 +11,7 @@
 #include "checkpoint/gguf.h"
 #include "checkpoint/gguf_file.h"
 #include "checkpoint/gguf_model.h"
+#include "models/paths.h"
 #include "support/scratch.h"
 
 namespace rhapsode::gguf {
@@ -312,7 +313,7 @@ TEST(GgufOddities, AreAccepted) {
 
 // Files that are well formed and contradict themselves as models.
 TEST(GgufMalformed, ModelsThatContradictThemselvesAreRefused) {
-  const std::string path = RHAPSODE_FIXTURES "/gguf/llama_smollm.gguf";
+  const std::string path = paths::fixtures() + "/gguf/llama_smollm.gguf";
   const std::string bytes = read_file(path);
   const File good =
       parse([&](uint64_t offset,
@@ -380,7 +381,7 @@ TEST(GgufMalformed, ModelsThatContradictThemselvesAreRefused) {
 // families' config has an entry a layer.
 TEST(GgufMalformed, MoreLayersThanTensorsCostNothing) {
   for (const char* name : {"gemma2", "gemma3", "qwen2", "qwen3", "phi3", "llama_smollm"}) {
-    const std::string path = RHAPSODE_FIXTURES "/gguf/" + std::string(name) + ".gguf";
+    const std::string path = paths::fixtures() + "/gguf/" + std::string(name) + ".gguf";
     const std::string bytes = read_file(path);
     File file =
         parse([&](uint64_t offset,
@@ -398,7 +399,7 @@ TEST(GgufMalformed, MoreLayersThanTensorsCostNothing) {
 }
 
 TEST(GgufMalformed, ATokenTooLongToCutIsRefused) {
-  const std::string path = RHAPSODE_FIXTURES "/gguf/llama_spm.gguf";
+  const std::string path = paths::fixtures() + "/gguf/llama_spm.gguf";
   const std::string bytes = read_file(path);
   File file =
       parse([&](uint64_t offset,
@@ -413,7 +414,7 @@ TEST(GgufMalformed, ATokenTooLongToCutIsRefused) {
 
 // Many tensors are looked up in a time that grows with their number, not with its square.
 TEST(GgufMalformed, ManyTensorsArePlannedInLinearTime) {
-  const std::string path = RHAPSODE_FIXTURES "/gguf/llama_smollm.gguf";
+  const std::string path = paths::fixtures() + "/gguf/llama_smollm.gguf";
   const std::string bytes = read_file(path);
   const File good =
       parse([&](uint64_t offset,

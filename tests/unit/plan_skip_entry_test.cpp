@@ -1,4 +1,5 @@
 // Skip entries against transformers' own rule, and what cannot be matched.
+#include "models/paths.h"
 #include "plan/skip_entry.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +12,7 @@ namespace rhapsode::plan {
 namespace {
 
 TEST(SkipEntry, NamesTheModulesThatTransformersSkips) {
-  const Json golden = read_json_file(std::string(RHAPSODE_FIXTURES) + "/golden/skip_entries.json");
+  const Json golden = read_json_file(paths::fixtures() + "/golden/skip_entries.json");
   ASSERT_GE(golden.at("named").size(), 40u);
   for (const auto& [entry, named] : golden.at("named").items()) {
     EXPECT_FALSE(skip_entry_problem(entry)) << entry << ": " << *skip_entry_problem(entry);

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
+#include "models/paths.h"
 #include "support/scratch.h"
 
 namespace rhapsode {
@@ -14,7 +15,7 @@ using testing::Scratch;
 
 TEST(SafetensorsWrite, EqualsTheReferenceWriterByteForByte) {
   const Scratch scratch;
-  const std::string reference = read_file(RHAPSODE_FIXTURES "/safetensors/reference.safetensors");
+  const std::string reference = read_file(paths::fixtures() + "/safetensors/reference.safetensors");
   std::vector<TensorInfo> infos =
       parse_safetensors_header(std::as_bytes(std::span(reference)), reference.size(), "reference");
   std::vector<TensorToWrite> tensors;

@@ -1,6 +1,7 @@
 // Ternary weights and int8 activations against what transformers computes, bit for bit
 // (tools/golden/ternary_vectors.py).
 #include "quant/ternary.h"
+#include "models/paths.h"
 
 #include <gtest/gtest.h>
 
@@ -16,7 +17,7 @@ namespace rhapsode::quant {
 namespace {
 
 const Json& vectors() {
-  static const Json json = read_json_file(std::string(RHAPSODE_FIXTURES) + "/golden/ternary.json");
+  static const Json json = read_json_file(paths::fixtures() + "/golden/ternary.json");
   return json;
 }
 

@@ -10,12 +10,13 @@
 #include <set>
 
 #include "base/json.h"
+#include "models/paths.h"
 #include "text/chat_template.h"
 
 namespace rhapsode::text {
 namespace {
 
-const std::string kFixtures = std::string(RHAPSODE_FIXTURES) + "/text/";
+const std::string kFixtures = paths::fixtures() + "/text/";
 
 OrderedJson ordered(const std::string& file) {
   return OrderedJson::parse(read_file(file));

@@ -6,12 +6,13 @@
 #include <random>
 
 #include "base/error.h"
+#include "models/paths.h"
 #include "text/stream_decoder.h"
 
 namespace rhapsode::text {
 namespace {
 
-const std::string kFixtures = std::string(RHAPSODE_FIXTURES) + "/text/";
+const std::string kFixtures = paths::fixtures() + "/text/";
 
 class Streaming : public testing::TestWithParam<const char*> {
  protected:

@@ -6,13 +6,14 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "models/paths.h"
 #include "support/scratch.h"
 #include "text/tokenizer.h"
 
 namespace rhapsode::text {
 namespace {
 
-const std::string kFixtures = std::string(RHAPSODE_FIXTURES) + "/text/";
+const std::string kFixtures = paths::fixtures() + "/text/";
 using Ids = std::vector<uint32_t>;
 
 class TokenizerGolden : public ::testing::TestWithParam<const char*> {
