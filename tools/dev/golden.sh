@@ -5,15 +5,7 @@ source tools/dev/setup.sh
 venv=$1
 shift
 
-wanted=$(sha256sum tools/golden/requirements.txt)
-if [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]]; then
-  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
-  say "installing the judges in $venv (some GB, once)"
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/python" -m pip --disable-pip-version-check install --quiet -r tools/golden/requirements.txt
-  echo "$wanted" >"$venv/installed"
-fi
+setup_venv "$venv" tools/golden/requirements.txt 'the judges (some GB, once)'
 
 if [[ $# == 0 ]]; then
   "$venv/bin/python" tools/golden/make_models.py

@@ -4,13 +4,5 @@ source tools/dev/setup.sh
 rhapsode=$1 venv=$2 files=$3
 shift 3
 
-wanted=$(sha256sum tools/peers/requirements.txt)
-if [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]]; then
-  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
-  say "installing the peers in $venv (some GB, once; llama-cpp-python is compiled)"
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/python" -m pip --disable-pip-version-check install --quiet -r tools/peers/requirements.txt
-  echo "$wanted" >"$venv/installed"
-fi
+setup_venv "$venv" tools/peers/requirements.txt 'the peers (some GB, once; llama-cpp-python is compiled)'
 exec "$venv/bin/python" tools/peers/peers.py --rhapsode "$rhapsode" --files "$files" "$@"

@@ -75,3 +75,15 @@ setup_clang() { install_packages "${CLANG_PACKAGES[@]}"; }
 setup_pip() { # any pip that works is good enough
   python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
 }
+
+setup_venv() { # directory requirements what: a venv of exactly these pins, made anew when they change
+  local venv=$1 requirements=$2 what=$3 wanted
+  wanted=$(sha256sum "$requirements")
+  [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]] || return 0
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+  say "installing $what in $venv"
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/python" -m pip --disable-pip-version-check install --quiet -r "$requirements"
+  echo "$wanted" >"$venv/installed"
+}
