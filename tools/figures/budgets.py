@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A real model under memory limits of the kernel, from 0.3 to 1.5 times of what it needs: it runs, or is refused at once.
 
-Each budget is a control group of its own below the caller's (version 1 or 2, writable by the caller); the program finds the limit by
-itself. A refusal must take less than a second of processor time (of time, on an idle machine) and name bytes that do, which are then
+Each budget is a control group of its own, made where the caller may (version 1: below its own; version 2: below the nearest one that
+hands memory down); the program finds the limit by itself. A refusal must take less than a second of processor time (of time, on an idle machine) and name bytes that do, which are then
 tried. At the end the limit is lowered while an
 answer is written. Exit code 1 where one of these fails, and where the kernel had to kill.
 """
@@ -37,12 +37,20 @@ class Group:
         for line in open("/proc/self/cgroup"):
             _, controllers, path = line.rstrip("\n").split(":", 2)
             first = f"/sys/fs/cgroup/memory{path}"
-            second = f"/sys/fs/cgroup{path}"
             if controllers == "memory" and os.access(first, os.W_OK):
                 return 1, first
-            if controllers == "" and os.access(second, os.W_OK) and os.path.exists(f"{second}/memory.current"):
-                return 2, second
+            second = f"/sys/fs/cgroup{path}"
+            while controllers == "" and second.startswith("/sys/fs/cgroup"):
+                if os.access(second, os.W_OK) and Group.hands_memory_down(second):
+                    return 2, second
+                second = os.path.dirname(second.rstrip("/"))
         sys.exit("this machine lets us make no control group: run it as root, or in a delegated group")
+
+    @staticmethod
+    def hands_memory_down(directory):
+        with contextlib.suppress(OSError), open(os.path.join(directory, "cgroup.subtree_control")) as file:
+            return "memory" in file.read().split()
+        return False
 
     def name(self, first, second):
         return os.path.join(self.path, first if self.version == 1 else second)
