@@ -106,7 +106,7 @@ class Trial:
             start, before = time.monotonic(), processor_seconds()
             done = subprocess.run(command, capture_output=True, preexec_fn=made.enter)
             seconds = (time.monotonic() - start, processor_seconds() - before)
-            kills, peak = made.kills(), made.number("memory.max_usage_in_bytes", "memory.peak") if made.version == 1 else 0
+            kills, peak = made.kills(), made.number("memory.max_usage_in_bytes", "memory.peak")
         out = json.loads(done.stdout) if done.stdout else {}
         return done.returncode, out, seconds, kills, peak
 
