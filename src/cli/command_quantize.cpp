@@ -31,13 +31,16 @@ struct QuantizeOptions {
   bool portable = false;
 };
 
+// A number alone is bytes, as in the config.
 uint64_t read_size(const std::string& option, const std::string& text) {
+  if (!text.empty() && text.find_first_not_of("0123456789") == std::string::npos)
+    return read_integer(option, text, 1, INT64_MAX);
   const std::optional<config::Size> size = config::parse_size(text);
   if (size && size->bytes > 0) return size->bytes;
   throw Error(ErrorKind::usage, "bad-value", option + " has a value that it does not take")
       .at(option)
       .saw(excerpt(text))
-      .want("a size such as 5GB");
+      .want("bytes, or a size such as 5GB");
 }
 
 void refuse(const char* option, const char* with) {

@@ -50,7 +50,7 @@ void require_plain_weights(const Assembly& assembly) {
 // back at the end.
 class Trial {
  public:
-  explicit Trial(Assembly& assembly)
+  Trial(Assembly& assembly, std::optional<uint64_t> process_bytes)
       : assembly_(assembly),
         entry_(assembly.config.models.at(assembly.config.active_model)),
         before_(entry_),
@@ -59,7 +59,7 @@ class Trial {
     GenerateRequest typical;
     typical.params = resolve_params(assembly);
     size_ = request_size(typical);
-    process_bytes_ = devices::resident_bytes() + assembly.unread_text_bytes;
+    process_bytes_ = process_bytes.value_or(devices::resident_bytes() + assembly.unread_text_bytes);
   }
   ~Trial() { restore(); }
   Trial(const Trial&) = delete;
@@ -136,7 +136,7 @@ class Fitter {
   Fitter(Assembly& assembly, const FitRequest& request)
       : assembly_(assembly),
         request_(request),
-        trial_(assembly),
+        trial_(assembly, request.process_bytes),
         groups_(plan::matrix_groups(assembly.tensors)) {}
 
   Fit run() {
@@ -255,9 +255,9 @@ class Fitter {
                         total, weights_of(plan), kv, plan.limits.context_tokens,
                         total - weights_of(plan) - kv, kSpareBytes))
         .want(fmt::format("at most {} bytes", request_.budget_bytes))
-        .hint(fmt::format("--fit {} is the nearest that works; a smaller max_context or kv_cache_dtype: "
+        .hint(fmt::format("--fit {} works; a smaller max_context or kv_cache_dtype: "
                           "int8 leave more to the weights",
-                          wanted));
+                          wanted + kSpareBytes));
   }
 
   Session load(const plan::Recipe& recipe) {

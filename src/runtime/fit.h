@@ -17,10 +17,11 @@
 namespace rhapsode::runtime {
 
 struct FitRequest {
-  uint64_t budget_bytes = 0;  // of everything that the plan counts, on all devices
-  std::vector<uint32_t> ids;  // of the text to measure on
-  uint64_t window = 512;      // tokens of one context
-  bool portable = false;      // one format and a skip list, which transformers understands too
+  uint64_t budget_bytes = 0;              // of everything that the plan counts, on all devices
+  std::vector<uint32_t> ids;              // of the text to measure on
+  uint64_t window = 512;                  // tokens of one context
+  bool portable = false;                  // one format and a skip list, which transformers understands too
+  std::optional<uint64_t> process_bytes;  // what the process counts for; absent: measured
   std::function<void(uint64_t done_tokens, uint64_t total_tokens)> progress;  // may throw to stop
 };
 
