@@ -63,16 +63,6 @@ TEST_F(CliFit, WhatARefusalNamesWorksAndIsWrittenIntoTheConfig) {
   EXPECT_EQ(rhapsode(arguments).json().at("output_ids"), ours.at("output_ids"));
 }
 
-// One format and a skip list: a checkpoint of it can be written.
-TEST_F(CliFit, APortableRecipeCanBeWrittenAsACheckpoint) {
-  const std::string size = std::to_string(nearest(config_, {"--portable"}));
-  const std::string emitted = scratch_.file("portable.yaml");
-  const Json said = fit(config_, size, {"--portable", "--emit-config", emitted}).json();
-  const Json written = rhapsode({"quantize", "-c", emitted, "--out", scratch_.file("out"), "--json"}).json();
-  for (const auto& [module, format] : written.at("formats").items())
-    EXPECT_EQ(said.at("formats").at(module), format) << module;
-}
-
 TEST_F(CliFit, TwoFormatsAreNoCheckpointOfBitsandbytes) {
   const std::string mixed =
       config({"quantization: \"4bit\"", "quantization_config: {load_in_8bit_modules: [mlp]}"}, "mixed.yaml");

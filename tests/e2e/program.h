@@ -32,8 +32,8 @@ struct Launch {
   std::string input;
   std::map<std::string, std::string> environment;  // beside PATH; HOME is an empty directory
   int signal = 0;                                  // sent when stdout has brought its first bytes
-  uint64_t file_limit_bytes = 0;                   // no file may grow beyond it; 0: no limit
   int patience_ms = 120'000;                       // with no byte of output it counts as hanging
+  uint64_t file_limit_bytes = 0;                   // no file may grow beyond it; 0: no limit
 };
 
 Outcome run_program(const Launch& launch);

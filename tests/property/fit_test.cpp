@@ -21,14 +21,13 @@ constexpr uint64_t kSpare = 1 << 20;
 class Opened {
  public:
   explicit Opened(const std::string& fixture, const std::string& keys = "") {
-    runtime::Settings settings;
-    settings.config.file = scratch_.put(
+    settings_.config.file = scratch_.put(
         "rag.yaml", "generator:\n  active_model: tiny\n  models:\n    tiny:\n      model_id: \"" +
                         golden_directory(fixture) +
                         "\"\n      torch_dtype: bfloat16\n      max_context: 64\n" + keys);
-    settings.threads = 2;
-    settings.tokenizer = false;
-    assembly = std::make_unique<runtime::Assembly>(runtime::assemble(settings));
+    settings_.threads = 2;
+    settings_.tokenizer = false;
+    assembly = std::make_unique<runtime::Assembly>(runtime::assemble(settings_));
     for (uint32_t i = 0; i < 48; ++i)
       request.ids.push_back(static_cast<uint32_t>(i * 7919 % assembly->architecture.spec.vocab_size));
     request.process_bytes = kProcessBytes;
@@ -42,6 +41,7 @@ class Opened {
     try {
       runtime::Fit made = runtime::fit(*assembly, request);
       expect_planned(made);
+      expect_written(made, before.active());
       assembly->config = before;
       return made;
     } catch (...) {
@@ -62,7 +62,15 @@ class Opened {
     EXPECT_EQ(plan::total_bytes(plan), made.total_bytes);
     EXPECT_EQ(runtime::module_formats(*assembly), made.formats);
   }
+  // The keys that say the recipe, read as --set would be, say it.
+  void expect_written(const runtime::Fit& made, const config::ModelEntry& before) {
+    runtime::Settings settings = settings_;
+    for (const auto& [key, value] : runtime::recipe_keys(made.recipe, before))
+      settings.config.sets.push_back(key + "=" + value);
+    EXPECT_EQ(runtime::module_formats(runtime::assemble(settings)), made.formats);
+  }
   testing::Scratch scratch_;
+  runtime::Settings settings_;
 };
 
 TEST(Fit, FitsEveryBudgetThatItDoesNotRefuse) {
