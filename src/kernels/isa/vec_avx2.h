@@ -165,6 +165,9 @@ inline I larger_i(I a, I b) {
 inline I multiply_pairs16(I a, I b) {  // int16: a0*b0 + a1*b1 to each dword
   return _mm256_madd_epi16(a, b);
 }
+inline I add_pairs16(I sum, I a, I b) {
+  return add_i(sum, multiply_pairs16(a, b));
+}
 // int8 times int8, none of them -128, four products to each dword.
 inline I multiply_quads8(I w, I x) {
   const I pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));

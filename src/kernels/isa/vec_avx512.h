@@ -1,6 +1,6 @@
 // The vector of the AVX-512 set: 16 floats, and the few operations that the vec_*.h kernels are written in.
-// Included by avx512.cpp alone. Everything is in an anonymous namespace: code compiled under wide flags must
-// not be merged with code of the same name elsewhere.
+// Included by avx512.cpp and avx512_vnni.cpp alone. Everything is in an anonymous namespace: code compiled
+// under wide flags must not be merged with code of the same name elsewhere.
 #pragma once
 
 #include <immintrin.h>
@@ -161,6 +161,13 @@ inline I larger_i(I a, I b) {
 }
 inline I multiply_pairs16(I a, I b) {  // int16: a0*b0 + a1*b1 to each dword
   return _mm512_madd_epi16(a, b);
+}
+inline I add_pairs16(I sum, I a, I b) {
+#if defined(__AVX512VNNI__)
+  return _mm512_dpwssd_epi32(sum, a, b);
+#else
+  return add_i(sum, multiply_pairs16(a, b));
+#endif
 }
 // int8 times int8, none of them -128, four products to each dword.
 inline I multiply_quads8(I w, I x) {
