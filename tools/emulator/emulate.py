@@ -67,12 +67,12 @@ def make_image(work, kernel):
                     "-c", "boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", disk], check=True)
 
 
-def write_settings(work, cpu, memory_mb, serial):
+def write_settings(work, options, serial):
     # Few instructions a second of the guest's time: it waits less for the serial line and its timers.
     (work / "bochsrc").write_text(f"""config_interface: textconfig
-display_library: term
-cpu: model={cpu}, ips=20000000
-megs: {memory_mb}
+display_library: {options.display}
+cpu: model={options.cpu}, ips=20000000
+megs: {options.memory_mb}
 romimage: file={BOCHS_FILES}/BIOS-bochs-latest
 vgaromimage: file={BOCHS_FILES}/VGABIOS-lgpl-latest
 ata0-master: type=cdrom, path={work}/boot.iso, status=inserted
@@ -83,17 +83,24 @@ panic: action=fatal
 error: action=report
 info: action=ignore
 """)
-    (work / "start").write_text("c\n")  # Debian's Bochs has a debugger, which waits for this
+    (work / "start").write_text("c\n")
 
 
-def run(work, cpu, memory_mb, seconds):
+def command(work, bochs):
+    call = [bochs, "-q", "-f", work / "bochsrc"]
+    told = subprocess.run([bochs, "--help"], capture_output=True, text=True)
+    # A Bochs with a debugger, as Debian's is, waits for a command.
+    return [*call, "-rc", work / "start"] if "-rc" in told.stdout + told.stderr else call
+
+
+def run(work, options):
     """Passes the guest's serial line on; the program's status, or None where the guest did not get that far."""
     line, terminal = pty.openpty()
-    write_settings(work, cpu, memory_mb, os.ttyname(terminal))
+    write_settings(work, options, os.ttyname(terminal))
     with open(work / "screen", "wb") as screen:
-        bochs = subprocess.Popen(["bochs", "-q", "-f", work / "bochsrc", "-rc", work / "start"], stdin=subprocess.DEVNULL,
-                                 stdout=screen, stderr=screen, env={**os.environ, "TERM": "vt100"}, start_new_session=True)
-    tail, until = b"", time.monotonic() + seconds
+        bochs = subprocess.Popen(command(work, options.bochs), stdin=subprocess.DEVNULL, stdout=screen, stderr=screen,
+                                 env={**os.environ, "TERM": "vt100"}, start_new_session=True)
+    tail, until = b"", time.monotonic() + options.seconds
     try:
         while time.monotonic() < until and bochs.poll() is None:
             if not select.select([line], [], [], 1.0)[0]:
@@ -118,7 +125,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernel", type=pathlib.Path, required=True, help="a Linux kernel, as Debian's linux-image packages hold it")
     parser.add_argument("--work", type=pathlib.Path, required=True, help="a folder for the guest's files; made anew")
-    parser.add_argument("--cpu", default="corei7_icelake_u", help="a model that `bochs --help cpu` lists")
+    parser.add_argument("--cpu", default="corei7_skylake_x", help="a model that `bochs --help cpu` lists")
+    parser.add_argument("--bochs", default="bochs", help="another Bochs than the one on the path")
+    parser.add_argument("--display", default="term", help="a display library that this Bochs has: term or nogui")
     parser.add_argument("--memory-mb", type=int, default=768)
     parser.add_argument("--seconds", type=float, default=3600, help="gives up after so long")
     parser.add_argument("--folder", type=pathlib.Path, action="append", default=[], help="goes into the guest, at the same path")
@@ -129,7 +138,7 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     make_root(work / "root", options.program, options.arguments, options.folder)
     make_image(work, options.kernel)
-    status = run(work, options.cpu, options.memory_mb, options.seconds)
+    status = run(work, options)
     if status is None:
         print(f"emulate: the guest ended before its program did; see {work}/bochs.log and {work}/screen", file=sys.stderr)
         return 3
