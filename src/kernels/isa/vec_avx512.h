@@ -246,6 +246,9 @@ inline float total(const F* partials) {
 inline void prefetch_ahead(const uint8_t* p) {
   _mm_prefetch(reinterpret_cast<const char*>(p) + 2048, _MM_HINT_T0);
 }
+inline void prefetch_far(const uint8_t* p) {
+  prefetch_ahead(p);
+}
 
 // Register tile: 12 tokens by all 32 rows of a panel: 24 accumulators of the 32 registers.
 constexpr uint32_t kGemmTokens = 12;
