@@ -273,10 +273,11 @@ inline void pin(I& x) {
   asm volatile("" : "+x"(x));
 }
 
-// The same by value, for elements of an array: GCC keeps an array in memory whose elements an asm names.
-inline I pinned(I x) {
-  asm volatile("" : "+x"(x));
-  return x;
+// sum + x, in the register that holds sum, by value: GCC keeps an array in memory whose elements an asm
+// names, and where only a register is asked for it moves every sum once more.
+inline I added(I sum, I x) {
+  asm volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(x));
+  return sum;
 }
 
 }  // namespace

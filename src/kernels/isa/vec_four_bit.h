@@ -84,10 +84,10 @@ inline StripSums strip_sums(const CodeTable& table, const uint8_t* codes, const 
       const I dwords = load_dwords(codes + v * kWidth * 4);
       const FourColumns low = look_up(table, low_nibbles(dwords));
       const FourColumns high = look_up(table, high_nibbles(dwords));
-      first[v] = pinned(add_i(first[v], multiply_pairs16(low.first, x0)));
-      second[v] = pinned(add_i(second[v], multiply_pairs16(low.second, x0)));
-      first[v] = pinned(add_i(first[v], multiply_pairs16(high.first, x1)));
-      second[v] = pinned(add_i(second[v], multiply_pairs16(high.second, x1)));
+      first[v] = added(first[v], multiply_pairs16(low.first, x0));
+      second[v] = added(second[v], multiply_pairs16(low.second, x0));
+      first[v] = added(first[v], multiply_pairs16(high.first, x1));
+      second[v] = added(second[v], multiply_pairs16(high.second, x1));
     });
   }
   StripSums out;

@@ -27,7 +27,7 @@ inline void gemv_int8_panels(const uint8_t* const* panels, const int8_t* x, floa
       constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
       const uint8_t* w = panels[p] + quant::kInt8HeaderBytes + k * kPanelRows + v * kWidth * 4;
       if constexpr (v * kWidth * 4 % 64 == 0) prefetch_ahead(w);
-      sums[p][v] = pinned(add_i(sums[p][v], multiply_quads8(load_dwords(w), quad)));
+      sums[p][v] = added(sums[p][v], multiply_quads8(load_dwords(w), quad));
     });
   }
   at_each<Panels * kPanelVectors>([&](auto at) {
