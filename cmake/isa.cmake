@@ -11,6 +11,8 @@ set_source_files_properties(${isa}/avx512.cpp PROPERTIES COMPILE_OPTIONS
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # GCC 12 warns of its own intrinsics' deliberately undefined operands
   set_property(SOURCE ${isa}/avx512.cpp APPEND PROPERTY COMPILE_OPTIONS "-Wno-maybe-uninitialized;-Wno-uninitialized")
 endif()
+get_source_file_property(avx512 ${isa}/avx512.cpp COMPILE_OPTIONS)
+set_source_files_properties(${isa}/avx512_vnni.cpp PROPERTIES COMPILE_OPTIONS "${avx512};-mavx512vnni")
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")  # other machines have the reference set alone
-  set_source_files_properties(${isa}/avx2.cpp ${isa}/avx512.cpp PROPERTIES HEADER_FILE_ONLY TRUE)
+  set_source_files_properties(${isa}/avx2.cpp ${isa}/avx512.cpp ${isa}/avx512_vnni.cpp PROPERTIES HEADER_FILE_ONLY TRUE)
 endif()

@@ -1,8 +1,11 @@
 // `bench`: speed of a model as a share of what this machine can do.
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <memory>
+#include <optional>
 
+#include "cli/bench_view.h"
+#include "cli/environment.h"
 #include "cli/invocation.h"
 #include "cli/model_source.h"
 #include "cli/numbers.h"
@@ -14,59 +17,38 @@ namespace rhapsode::cli {
 namespace {
 
 struct BenchFlags {
-  std::optional<std::string> prompt_tokens, new_tokens, rounds;
+  std::optional<std::string> what, prompt_tokens, new_tokens, rounds;
+  bool explain = false, quick = false;
 };
 
-OrderedJson rate_json(const devices::Rate& rate) {
-  return {{"best", rate.best}, {"median", rate.median}};
-}
-
-void print_bench_json(const runtime::BenchResult& r, const runtime::BenchOptions& options) {
-  OrderedJson out;
-  out["cpu"] = r.cpu;
-  out["isa"] = r.isa;
-  out["threads"] = r.threads;
-  out["prompt_tokens"] = options.prompt_tokens;
-  out["new_tokens"] = options.new_tokens;
-  out["prompt_tokens_per_s"] = r.prompt_tokens_per_s;
-  out["decode_tokens_per_s"] = r.decode_tokens_per_s;
-  out["prompt_gflops"] = r.prompt_gflops;
-  out["prompt_share"] = r.prompt_share;
-  out["decode_gb_per_s"] = r.decode_gb_per_s;
-  out["decode_share"] = r.decode_share;
-  out["first_token_ms"] = r.first_token_ms;
-  out["load_ms"] = r.load_ms;
-  out["weight_bytes_per_token"] = r.weight_bytes_per_token;
-  out["plan_bytes"] = r.plan_bytes;
-  out["peak_rss_bytes"] = r.peak_rss_bytes;
-  out["roofline"] = {{"read_gb_per_s", rate_json(r.roofline.best_read())},
-                     {"fma_gflops", rate_json(r.roofline.fma)}};
-  print_json(out);
-}
-
-std::string share_bar(double share) {
-  const int full = std::clamp(static_cast<int>(share * 30.0 + 0.5), 0, 30);
-  std::string bar;
-  for (int i = 0; i < 30; ++i) bar += i < full ? "█" : "·";
-  return bar;
-}
-
-void print_bench(const runtime::BenchResult& r, const runtime::BenchOptions& options) {
-  print(fmt::format("{}, {} threads, {} kernels\n\n", r.cpu, r.threads, r.isa));
-  print(fmt::format("decode  {} {:5.1f} %  {:7.1f} tokens/s  {:6.1f} of {:.1f} GB/s\n",
-                    share_bar(r.decode_share), 100 * r.decode_share, r.decode_tokens_per_s, r.decode_gb_per_s,
-                    r.roofline.best_read().median));
-  print(fmt::format("prompt  {} {:5.1f} %  {:7.1f} tokens/s  {:6.1f} of {:.1f} GFLOP/s\n",
-                    share_bar(r.prompt_share), 100 * r.prompt_share, r.prompt_tokens_per_s, r.prompt_gflops,
-                    r.roofline.fma.median));
-  print(fmt::format("\nfirst token of {} prompt tokens {:.0f} ms, load {:.0f} ms\n", options.prompt_tokens,
-                    r.first_token_ms, r.load_ms));
-  print(fmt::format("planned {:.1f} MB, peak {:.1f} MB\n", static_cast<double>(r.plan_bytes) / 1e6,
-                    static_cast<double>(r.peak_rss_bytes) / 1e6));
+int bench_kernels(const Globals& globals, const BenchFlags& flags) {
+  if (flags.prompt_tokens || flags.new_tokens || flags.explain)
+    throw Error(
+        ErrorKind::usage, "contradicting-options",
+        "`bench kernels` measures no model: --prompt-tokens, --new-tokens and --explain are of `bench`");
+  runtime::KernelBenchOptions options;
+  options.isa = globals.isa;
+  options.quick = flags.quick;
+  options.threads = threads_of(globals);
+  if (flags.rounds) options.rounds = static_cast<uint32_t>(read_integer("--rounds", *flags.rounds, 1, 1000));
+  const runtime::KernelBench result = runtime::bench_kernels(options, [&](const runtime::KernelRow& row) {
+    if (!globals.json) print(kernel_row_text(row));
+  });
+  if (globals.json)
+    print_json(kernels_json(result));
+  else
+    print(kernels_head_text(result));
+  return 0;
 }
 
 int bench(const Globals& globals, const BenchFlags& flags) {
   const CancelScope scope;
+  if (flags.what && *flags.what != "kernels")
+    throw Error(ErrorKind::usage, "unknown-bench", "this cannot be measured")
+        .saw(*flags.what)
+        .want("kernels");
+  if (flags.what) return bench_kernels(globals, flags);
+  if (flags.quick) throw Error(ErrorKind::usage, "contradicting-options", "--quick is of `bench kernels`");
   runtime::BenchOptions options;
   if (flags.prompt_tokens)
     options.prompt_tokens = read_integer("--prompt-tokens", *flags.prompt_tokens, 1, 1 << 20);
@@ -78,10 +60,16 @@ int bench(const Globals& globals, const BenchFlags& flags) {
   const runtime::BenchResult result = runtime::bench(session, options, [&](const std::string& what) {
     if (!globals.quiet) say(what + "\n");
   });
-  if (globals.json)
-    print_bench_json(result, options);
-  else
-    print_bench(result, options);
+  std::optional<runtime::Explanation> why;
+  if (flags.explain) why = runtime::explain(session, options, result);
+  if (globals.json) {
+    OrderedJson out = bench_json(result, options);
+    if (why) out["explain"] = explanation_json(*why);
+    print_json(out);
+  } else {
+    print(bench_text(result, options));
+    if (why) print(explanation_text(*why));
+  }
   return 0;
 }
 
@@ -89,11 +77,16 @@ int bench(const Globals& globals, const BenchFlags& flags) {
 
 void add_bench(Invocation& invocation) {
   Command command(invocation, "bench", kModelGroup, "Speed, as a share of what this machine can do",
-                  "  rhapsode bench -c rag.yaml --prompt-tokens 512 --new-tokens 64");
+                  "  rhapsode bench -c rag.yaml --prompt-tokens 512 --new-tokens 64\n"
+                  "  rhapsode bench -c rag.yaml --explain\n"
+                  "  rhapsode bench kernels");
   const auto flags = std::make_shared<BenchFlags>();
+  command.optional_argument("what", flags->what, "`kernels`: each kernel by itself, without a model");
   command.option("--prompt-tokens", flags->prompt_tokens, "N", "tokens of the prompt (default: 512)");
   command.option("--new-tokens", flags->new_tokens, "N", "tokens generated (default: 64)");
   command.option("--rounds", flags->rounds, "N", "rounds, of which the median counts (default: 3)");
+  command.flag("--explain", flags->explain, "where a token's time goes, and what would save most of it");
+  command.flag("--quick", flags->quick, "kernels: a tenth of the work");
   command.action([&invocation, flags] { return bench(invocation.globals, *flags); });
 }
 

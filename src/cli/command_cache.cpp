@@ -24,7 +24,7 @@ struct CacheOptions {
 
 // Where packed caches are, whether they are switched on or not.
 std::string packed_directory(const Globals& globals) {
-  const std::string given = packed_cache_of(globals);
+  const std::string given = packed_cache_of(globals, nullptr);
   return given.empty() ? default_packed_cache() : given;
 }
 

@@ -16,7 +16,7 @@ namespace rhapsode::cli {
 namespace {
 
 constexpr uint64_t kDefaultWindow = 512;
-constexpr uint64_t kLogitsRows = 64;  // positions whose logits are held at a time
+constexpr uint64_t kLogitsRows = 64;  // positions of a pass, and so logits that are held at a time
 
 struct PplOptions {
   std::optional<std::string> text, ids, window, stride;
@@ -56,7 +56,10 @@ int ppl(const Globals& globals, const PplOptions& options) {
   const std::vector<uint32_t> ids = read_tokens(assembly, options);
   check_tokens(ids, spec.vocab_size);
   const uint64_t context = std::min<uint64_t>(window, ids.size());
-  const auto rows = static_cast<uint32_t>(std::min(context, kLogitsRows));
+  // transformers computes a window in one pass, and int8 finds its outlier columns in that.
+  const auto& numerics = assembly.entry().numerics;
+  const bool whole = numerics && numerics->value == "hf-exact";
+  const auto rows = static_cast<uint32_t>(whole ? context : std::min(context, kLogitsRows));
   const plan::Plan plan = runtime::make_plan(assembly, context, 1, rows);
   runtime::Session session = load_model(globals, assembly, plan, 1);
   runtime::Perplexity result;

@@ -51,18 +51,24 @@ std::optional<uint64_t> process_bytes(const plan::Plan& plan) {
 
 }  // namespace
 
+Error cannot_edit(const std::string& file) {
+  return Error(ErrorKind::config, "cannot-edit", "the file's layout does not allow to change it safely")
+      .in(file)
+      .hint("write the model entry with one key a line, or give the changes with --set");
+}
+
 bool can_be_made_to_fit(const plan::Plan& plan) {
   return plan.fits || first_fitting(plan) != nullptr;
 }
 
-std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, const plan::Plan& plan,
-                           const runtime::RequestSize& size) {
+std::string config_with(const Globals& globals, runtime::Assembly& assembly,
+                        const std::vector<std::string>& more_sets) {
   const config::Config& config = assembly.config;
   const std::vector<std::string> entry = {"generator", "models", config.active_model};
   std::vector<YamlEdit> edits;
   if (!globals.model.empty()) edits.push_back({{"generator", "active_model"}, globals.model, ""});
   std::vector<std::string> sets = globals.sets;
-  for (const std::string& set : wanted_sets(plan)) sets.push_back(set);
+  sets.insert(sets.end(), more_sets.begin(), more_sets.end());
   for (const std::string& set : sets) {
     const size_t equals = set.find('=');
     std::vector<std::string> path = path_segments(set.substr(0, equals), entry);
@@ -70,13 +76,18 @@ std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, 
     edits.push_back({std::move(path), set.substr(equals + 1), other});
   }
   std::string text = edit_yaml(read_file(config.file), edits, config.file);
-  assembly.config = config::load_text(text, {config.file, "", {}});
+  const std::string file = config.file;
+  assembly.config = config::load_text(text, {file, "", {}});
+  if (assembly.config.active_model != entry.back()) throw cannot_edit(file);
+  return text;
+}
+
+std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, const plan::Plan& plan,
+                           const runtime::RequestSize& size) {
+  std::string text = config_with(globals, assembly, wanted_sets(plan));
   const plan::Plan proof =
       runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows, process_bytes(plan));
-  if (!proof.fits || assembly.config.active_model != entry.back())
-    throw Error(ErrorKind::config, "cannot-edit", "the file's layout does not allow to change it safely")
-        .in(config.file)
-        .hint("write the model entry with one key a line, or give the changes with --set");
+  if (!proof.fits) throw cannot_edit(assembly.config.file);
   return text;
 }
 

@@ -1,4 +1,5 @@
-// `plan --emit-config`: the user's YAML with the changes that make it fit, proved by planning the result.
+// `plan --emit-config` and `quantize --fit --emit-config`: the user's YAML with changes written into it,
+// proved by planning the result.
 #pragma once
 
 #include <string>
@@ -8,6 +9,14 @@
 #include "runtime/generate.h"
 
 namespace rhapsode::cli {
+
+// The text of the config that `assembly` was read from, with what the command line said (--model, --set) and
+// then `more_sets` written into it. The assembly's config is replaced by it.
+std::string config_with(const Globals& globals, runtime::Assembly& assembly,
+                        const std::vector<std::string>& more_sets);
+
+// For a result that does not say what was to be written.
+Error cannot_edit(const std::string& file);
 
 bool can_be_made_to_fit(const plan::Plan& plan);
 

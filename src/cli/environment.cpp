@@ -77,8 +77,9 @@ std::string default_packed_cache() {
   return (std::filesystem::path(cache) / "rhapsode" / "packed").string();
 }
 
-std::string packed_cache_of(const Globals& globals) {
+std::string packed_cache_of(const Globals& globals, const config::ModelEntry* entry) {
   std::string where = globals.packed_cache;
+  if (where.empty() && entry != nullptr && entry->packed_cache) where = entry->packed_cache->value;
   if (where.empty()) where = environment("RHAPSODE_PACKED_CACHE").value_or("");
   if (where.empty() || where == "off") return "";
   return where == "on" ? default_packed_cache() : where;

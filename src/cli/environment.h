@@ -24,8 +24,8 @@ config::LoadRequest load_request(const Globals& globals, const std::string& comm
 std::optional<config::Machine> machine_of(const Globals& globals);  // --machine
 uint32_t threads_of(const Globals& globals);                        // 0 = all usable cores
 
-// --packed-cache, else RHAPSODE_PACKED_CACHE: the directory, or empty for off.
-std::string packed_cache_of(const Globals& globals);
+// --packed-cache, else the entry's packed_cache, else RHAPSODE_PACKED_CACHE: the directory, or empty for off.
+std::string packed_cache_of(const Globals& globals, const config::ModelEntry* entry);
 // Where it is when it is on: $XDG_CACHE_HOME/rhapsode/packed.
 std::string default_packed_cache();
 

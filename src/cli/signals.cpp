@@ -25,6 +25,7 @@ void install_signals() {
   sigemptyset(&action.sa_mask);
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  ::signal(SIGXFSZ, SIG_IGN);  // a file beyond the allowed size is an error of its write, not our end
   ::signal(SIGPIPE, SIG_DFL);  // a parent may have it ignored; a closed pipe ends us without a word
 }
 

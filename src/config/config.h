@@ -54,6 +54,7 @@ struct QuantizationConfig {
   Maybe<bool> load_in_8bit, load_in_4bit;
   Maybe<double> llm_int8_threshold;
   Maybe<std::vector<std::string>> llm_int8_skip_modules;
+  Maybe<std::vector<std::string>> load_in_8bit_modules;  // of a 4bit model; not a key of transformers
   Maybe<bool> llm_int8_enable_fp32_cpu_offload, llm_int8_has_fp16_weight;
   Maybe<Dtype> bnb_4bit_compute_dtype;
   Maybe<std::string> bnb_4bit_quant_type;  // nf4 | fp4
@@ -107,6 +108,7 @@ struct ModelEntry {
   Maybe<std::string> numerics;           // fast (default) | hf-exact
   Maybe<std::string> llm_int8_outliers;  // call (default) | row
   Maybe<std::string> kv_cache_dtype;     // auto (default) | int8
+  Maybe<std::string> packed_cache;       // off (default) | on | a directory; --packed-cache wins
   Maybe<std::string> accounting;         // full (default) | weights
   Maybe<std::string> devices;            // virtual devices, as parse_machine reads them; --machine wins
   Maybe<std::string> defaults;           // guide (default) | transformers

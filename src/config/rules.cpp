@@ -118,7 +118,8 @@ void Rules::loading() {
 void Rules::quantization() {
   const Quantization q = e_.quantization ? e_.quantization->value : Quantization::none;
   const bool four = q == Quantization::nf4 || q == Quantization::fp4;
-  const bool eight = q == Quantization::int8;
+  const auto& mixed = e_.quantization_config.load_in_8bit_modules;
+  const bool eight = q == Quantization::int8 || (four && mixed && !mixed->value.empty());
   if (q != Quantization::none && has(lower(e_.model_id.value), "bitnet")) {
     const char* key = read_.given("quantization")   ? "quantization"
                       : read_.given("load_in_8bit") ? "load_in_8bit"
@@ -134,7 +135,7 @@ void Rules::quantization() {
     if (value.is_null()) continue;
     const std::string name = "quantization_config." + std::string(key.name);
     std::string because;
-    if (key.name.starts_with("load_in_")) continue;
+    if (key.name == "load_in_8bit" || key.name == "load_in_4bit") continue;
     if (!four && !eight)
       because = "no quantization is asked for";
     else if (key.knob == Knob::four_bit && !four)

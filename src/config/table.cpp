@@ -158,6 +158,16 @@ constexpr std::array kLoading = {
                   "a scale "
                   "for each token and head, about half the memory of 16 bits; the loss is stated in "
                   "docs/quantization.md."},
+    Key{.name = "packed_cache",
+        .alias = "",
+        .slot = &M::packed_cache,
+        .guide_default = "\"off\"",
+        .transformers_default = "\"off\"",
+        .section = kBeyond,
+        .effect =
+            "Keeps what is quantized while loading, as the bytes that kernels read, so that the next "
+            "start only maps them: \"on\" (in quotes: the user's cache directory), a directory, or \"off\". "
+            "--packed-cache wins; the variable RHAPSODE_PACKED_CACHE holds where neither is given."},
     Key{.name = "accounting",
         .alias = "",
         .slot = &M::accounting,
@@ -231,6 +241,14 @@ constexpr std::array kQuantization = {
         .one_or_list = true,
         .section = kQuant,
         .effect = "Modules to leave in torch_dtype, on top of lm_head and tied embeddings."},
+    Key{.name = "load_in_8bit_modules",
+        .alias = "",
+        .slot = &Q::load_in_8bit_modules,
+        .knob = Knob::four_bit,
+        .one_or_list = true,
+        .section = kBeyond,
+        .effect = "Modules that 4bit holds in 8 bits (LLM.int8); entries as in llm_int8_skip_modules, which "
+                  "wins. transformers knows one format a model: it ignores this key."},
     Key{.name = "llm_int8_enable_fp32_cpu_offload",
         .alias = "",
         .slot = &Q::llm_int8_enable_fp32_cpu_offload,

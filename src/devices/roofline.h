@@ -10,7 +10,7 @@
 
 namespace rhapsode::devices {
 
-// Of several rounds, in GB/s (10^9 bytes) or GFLOP/s.
+// Of several rounds, in GB/s (10^9 bytes), GFLOP/s or GOP/s.
 struct Rate {
   double best = 0;
   double median = 0;
@@ -19,10 +19,17 @@ struct Rate {
 // Best and median of a list of rates; all zero when it is empty.
 Rate summarize(std::span<const double> rates);
 
+// The multiply-adds that kernels are made of, as the table's probes run them.
+enum class Instruction : uint8_t { fma, int16, int8, int8_words };
+constexpr uint32_t kInstructions = 4;
+const char* instruction_name(Instruction instruction);
+
 struct Roofline {
   Rate read_one_thread, read_one_thread_two_streams;
   Rate read, read_two_streams;  // all threads
   Rate fma_one_thread, fma;
+  Rate int16, int8, int8_words;  // all threads
+  const Rate& peak(Instruction instruction) const;
   // The better access pattern of all threads: what a share of bandwidth is taken of.
   const Rate& best_read() const { return read.median > read_two_streams.median ? read : read_two_streams; }
 };
@@ -42,7 +49,7 @@ Roofline measure_roofline(const kernels::Kernels& kernels, ThreadPool& pool,
 double measure_read(const kernels::Kernels& kernels, ThreadPool& pool, std::span<const std::byte> data,
                     uint32_t streams);
 
-// Multiply-adds of all threads, in registers; GFLOP/s.
-double measure_fma(const kernels::Kernels& kernels, ThreadPool& pool);
+// Multiply-adds of all threads, in registers; GFLOP/s or GOP/s.
+double measure_peak(const kernels::Kernels& kernels, ThreadPool& pool, Instruction instruction);
 
 }  // namespace rhapsode::devices

@@ -29,11 +29,16 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
+
+bool has_avx512_vnni() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
 #endif
 
 std::vector<KernelSet> detect() {
   std::vector<KernelSet> sets;
 #if defined(__x86_64__)
+  sets.push_back({&kAvx512Vnni, has_avx512_vnni(), "AVX-512 F, BW, VL, DQ, VNNI"});
   sets.push_back({&kAvx512, has_avx512(), "AVX-512 F, BW, VL, DQ"});
   sets.push_back({&kAvx2, has_avx2(), "AVX2, FMA, F16C"});
 #endif

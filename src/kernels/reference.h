@@ -74,5 +74,6 @@ namespace rhapsode::kernels {
 extern const Kernels kReference;
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+extern const Kernels kAvx512Vnni;
 
 }  // namespace rhapsode::kernels

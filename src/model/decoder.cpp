@@ -31,8 +31,10 @@ class Pass {
   void run(uint32_t member, size_t first, size_t end) {
     const Range mine = share(tokens(), member, d_.pool_->threads());
     const size_t layers = d_.weights_->layers.size();
+    clock_.start(d_.times_ == nullptr ? nullptr : &d_.times_->members[member]);
     if (first == 0) {
       embed(mine);
+      clock_.lap(Section::embed);
       if (d_.observer_) observe(0, member);
     }
     for (size_t layer = first; layer < std::min(end, layers); ++layer) {
@@ -181,6 +183,12 @@ class Pass {
 
   float* rope_row_of(uint64_t t) { return base_ + at_.rope + t * rotary_dims(); }
 
+  void wait(Section worked) {
+    clock_.lap(worked);
+    d_.pool_->barrier();
+    clock_.lap(Section::waiting);
+  }
+
   void run_layer(const Worker& worker, uint64_t index, Range mine) {
     const LayerWeights& layer = d_.weights_->layers[index];
     const arch::Spec& spec = *d_.spec_;
@@ -188,31 +196,32 @@ class Pass {
       norm(layer.input_norm, x(t), normed(t));
       quantize(layer.qkv, t, normed(t));
     }
-    d_.pool_->barrier();
+    wait(Section::norms);
     multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride, calls_, factors()}, tokens(), qkv(0),
              at_.qkv_stride);
-    d_.pool_->barrier();
+    wait(Section::qkv);
     for (uint64_t t = mine.begin; t < mine.end; ++t) prepare_token(layer, index, t);
-    d_.pool_->barrier();
+    wait(Section::rope);
     attend(worker, index);
-    d_.pool_->barrier();
+    wait(Section::attention);
     if (spec.attn_sub_norm || spec.linear != LinearKind::dense) {
       for (uint64_t t = mine.begin; t < mine.end; ++t) {
         if (spec.attn_sub_norm) norm(layer.attn_sub_norm, attn(t), attn(t));
         quantize(layer.o, t, attn(t));
       }
-      d_.pool_->barrier();
+      wait(Section::norms);
     }
     multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride, calls_, factors()}, tokens(), branch(0),
              at_.hidden_stride);
-    d_.pool_->barrier();
+    wait(Section::out);
     if (spec.residual != ResidualKind::parallel_shared) {
       for (uint64_t t = mine.begin; t < mine.end; ++t) before_ffn(layer, t);
-      d_.pool_->barrier();
+      wait(Section::norms);
     }
     feed_forward(worker, layer, mine);
-    d_.pool_->barrier();
+    wait(Section::down);
     for (uint64_t t = mine.begin; t < mine.end; ++t) after_ffn(layer, t);
+    clock_.lap(Section::norms);
   }
 
   // Query and key norms, rotation, and the token's keys and values into the cache.
@@ -282,7 +291,7 @@ class Pass {
     bool split = false;
     for (const AttentionSpan& span : spans_) split = split || span.partial_row >= 0;
     if (!split) return;
-    d_.pool_->barrier();
+    wait(Section::attention);
     const Range heads = share(d_.spec_->num_attention_heads, worker.member, worker.members);
     for (const AttentionSpan& span : spans_)
       for (uint32_t t = 0; span.partial_row >= 0 && t < span.tokens; ++t)
@@ -315,13 +324,13 @@ class Pass {
       else
         kernels_.activate(activation, dtype(), gate, count);
     }
-    d_.pool_->barrier();
+    wait(Section::up);
     if (spec.ffn_sub_norm || spec.linear != LinearKind::dense) {
       for (uint64_t t = mine.begin; t < mine.end; ++t) {
         if (spec.ffn_sub_norm) norm(layer.ffn_sub_norm, up(t), up(t));
         quantize(layer.down, t, up(t));
       }
-      d_.pool_->barrier();
+      wait(Section::norms);
     }
     float* out = spec.residual == ResidualKind::sequential ? branch(0) : branch2(0);
     multiply(worker, dtype(), layer.down, {up(0), at_.up_stride, calls_, factors()}, tokens(), out,
@@ -342,14 +351,15 @@ class Pass {
     const arch::Spec& spec = *d_.spec_;
     const uint32_t rows = static_cast<uint32_t>(logits_tokens_.size());
     if (rows == 0) return;
-    d_.pool_->barrier();  // rows are owned by token until here
+    wait(Section::norms);  // rows are owned by token until here
     const Range mine = share(rows, worker.member, worker.members);
     for (uint64_t r = mine.begin; r < mine.end; ++r)
       norm(d_.weights_->final_norm, x(logits_tokens_[r]), normed(r));
-    d_.pool_->barrier();
+    wait(Section::norms);
     float* logits = base_ + at_.logits;
     multiply(worker, dtype(), d_.weights_->lm_head, {normed(0), at_.hidden_stride, {}}, rows, logits,
              at_.logits_stride);
+    clock_.lap(Section::head);
     if (spec.final_softcap == 0.0f) return;
     const Range columns = part_columns(worker, d_.weights_->lm_head.parts[0]);
     for (uint32_t r = 0; r < rows; ++r)
@@ -365,6 +375,7 @@ class Pass {
 
   Decoder& d_;
   const kernels::Kernels& kernels_;
+  SectionClock clock_;
   size_t area_ = 0;  // of the device that this member is on
   plan::WorkspaceLayout at_{};
   float* base_ = nullptr;
@@ -412,6 +423,7 @@ void Decoder::forward(std::span<const Span> spans) {
     cache_->extend(*span.sequence, span.ids.size());
   }
   assert(tokens <= limits_.chunk_tokens && rows <= limits_.logits_rows);
+  if (times_ != nullptr) times_->members.resize(pool_->threads());
   std::vector<Pass> members(pool_->threads(), Pass(*this, spans));
   const size_t units = weights_->layers.size() + 1;
   for (size_t first = 0; first < units;) {

@@ -13,6 +13,7 @@
 #include "model/attention.h"
 #include "model/kv_cache.h"
 #include "model/rope.h"
+#include "model/section_times.h"
 #include "model/weights.h"
 #include "plan/footprint.h"
 
@@ -69,6 +70,9 @@ class Decoder {
   using Observer = std::function<void(uint64_t layer, const float* hidden, uint64_t stride, uint32_t tokens)>;
   void observe(Observer observer) { observer_ = std::move(observer); }
 
+  // Adds where time goes to `times`, which outlives the passes; null: no more.
+  void time_sections(SectionTimes* times) { times_ = times; }
+
  private:
   friend class Pass;
   // What a device computes in.
@@ -91,6 +95,7 @@ class Decoder {
   std::vector<RopeFrequencies> frequencies_;  // of the tables that do not depend on the length
   std::function<void()> before_pass_;
   Observer observer_;
+  SectionTimes* times_ = nullptr;
 };
 
 }  // namespace rhapsode::model

@@ -48,13 +48,6 @@ bool multiplies_integers(const plan::WeightFormat& format) {
          (!format.exact || format.kind == arch::LinearKind::ternary_over);
 }
 
-Route route_of(const plan::WeightFormat& format) {
-  if (multiplies_integers(format)) return Route::ternary;
-  if (format.format == quant::Format::int8) return Route::int8;
-  if (quant::is_four_bit(format.format) && !format.exact) return Route::fixed;
-  return Route::dense;
-}
-
 // Parts that can use what was packed for the part before them.
 bool same_input(const Linear::Part& a, const Linear::Part& b) {
   return route_of(a.format) == route_of(b.format) && a.padded_cols == b.padded_cols &&
@@ -69,6 +62,13 @@ void round_sums(const Product& product, float* sums, uint64_t count) {
 }
 
 }  // namespace
+
+Route route_of(const plan::WeightFormat& format) {
+  if (multiplies_integers(format)) return Route::ternary;
+  if (format.format == quant::Format::int8) return Route::int8;
+  if (quant::is_four_bit(format.format) && !format.exact) return Route::fixed;
+  return Route::dense;
+}
 
 void finish_row(const Product& product, Range panels) {
   const uint64_t first = (product.part->first_panel + panels.begin) * kPanelRows;

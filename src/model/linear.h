@@ -37,6 +37,14 @@ struct Rows {
   const float* factors = nullptr;  // [tokens], of rows that quantize_row left as integers
 };
 
+// The ways of a matrix product.
+//   dense: fp32 sums of the stored (or dequantized) values
+//   int8:  LLM.int8(): int32 sums of codes, outlier columns apart
+//   ternary: int8 activations, exact sums
+//   fixed: 4-bit weights by 16-bit fixed point, exact sums of each block
+enum class Route : uint8_t { dense, int8, fixed, ternary };
+Route route_of(const plan::WeightFormat& format);
+
 // y[t][r] = R(sum_k w[r][k] * x[t][k] + bias[r]) for all padded rows r of the matrix; y [tokens][y_stride].
 // Each member computes the same share of every part, so with two equal parts (gate and up) it owns the same
 // columns of both. All members call it together; for more than one token it crosses barriers inside.

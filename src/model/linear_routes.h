@@ -1,15 +1,9 @@
-// The three ways of a matrix product. Internal to model/linear.
-//   dense: fp32 sums of the stored (or dequantized) values
-//   int8:  LLM.int8(): int32 sums of codes, outlier columns apart
-//   ternary: int8 activations, exact sums
-//   fixed: 4-bit weights by 16-bit fixed point, exact sums of each block
+// The ways of a matrix product at work. Internal to model/linear.
 #pragma once
 
 #include "model/linear.h"
 
 namespace rhapsode::model {
-
-enum class Route : uint8_t { dense, int8, fixed, ternary };
 
 // One part of a multiply call, as one member sees it.
 struct Product {

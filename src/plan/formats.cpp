@@ -64,6 +64,12 @@ void check_stored(const config::ModelEntry& entry, const arch::ModelTensors& ten
         .saw(asked.bnb_4bit_quant_type->value)
         .want(stored.nf4 ? "nf4" : "fp4")
         .hint("remove the key: the codes are used as they are");
+  if (asked.load_in_8bit_modules && !asked.load_in_8bit_modules->value.empty())
+    throw contradiction(asked.load_in_8bit_modules->origin, "quantization_config.load_in_8bit_modules",
+                        "the checkpoint's weights are quantized already, each to the bits that it has")
+        .saw(eight ? "8bit" : "4bit")
+        .want("no such key")
+        .hint("remove the key, or name a checkpoint that is not quantized");
   for_parts(tensors, [&](const arch::LinearPart& part) {
     if (part.stored.kind == StoredKind::none) return;
     if (asked.bnb_4bit_use_double_quant && !eight &&
@@ -85,18 +91,33 @@ void check_stored(const config::ModelEntry& entry, const arch::ModelTensors& ten
   });
 }
 
-std::vector<std::string> skip_list(const config::Value<std::vector<std::string>>& list) {
+std::vector<std::string> module_list(const char* key, const config::Value<std::vector<std::string>>& list) {
   for (const std::string& entry : list.value)
     if (const std::optional<std::string> problem = skip_entry_problem(entry))
       throw Error(
           ErrorKind::config, "bad-skip-entry",
-          "an entry of llm_int8_skip_modules is no regular expression that can be matched: " + *problem)
+          std::string("an entry of ") + key + " is no regular expression that can be matched: " + *problem)
           .in(list.origin.file, list.origin.line, list.origin.column)
-          .at("quantization_config.llm_int8_skip_modules")
+          .at(std::string("quantization_config.") + key)
           .saw("\"" + entry + "\"")
           .want("a module's name, its last part, or a regular expression from the start of the name")
           .hint("escape signs that stand for themselves with a backslash");
   return list.value;
+}
+
+// 4bit with modules in 8 bits is a format of ours: what mirrors transformers has no place for it.
+std::vector<std::string> eight_bit_list(const config::ModelEntry& entry) {
+  const auto& list = entry.quantization_config.load_in_8bit_modules;
+  const auto now = entry.quantization ? entry.quantization->value : Quantization::none;
+  if (!list || now == Quantization::none || now == Quantization::int8) return {};
+  if (!list->value.empty() && entry.accounting && entry.accounting->value == "weights")
+    throw Error(ErrorKind::config, "conflict", "accounting: weights counts one format, and two are asked for")
+        .in(list->origin.file, list->origin.line, list->origin.column)
+        .at("quantization_config.load_in_8bit_modules")
+        .saw("load_in_8bit_modules beside accounting: weights")
+        .want("one of them")
+        .hint("remove accounting: limits then cover everything, in every format");
+  return module_list("load_in_8bit_modules", *list);
 }
 
 }  // namespace
@@ -120,8 +141,10 @@ Formats Formats::choose(const config::ModelEntry& entry, Dtype dtype, const arch
     if (entry.quantization) formats.quantization = entry.quantization->value;
     if (asked.bnb_4bit_use_double_quant) formats.nested = asked.bnb_4bit_use_double_quant->value;
     if (asked.bnb_4bit_compute_dtype) formats.compute = asked.bnb_4bit_compute_dtype->value;
-    if (asked.llm_int8_skip_modules) formats.skipped = skip_list(*asked.llm_int8_skip_modules);
+    if (asked.llm_int8_skip_modules)
+      formats.skipped = module_list("llm_int8_skip_modules", *asked.llm_int8_skip_modules);
     formats.skipped.push_back(tensors.lm_head.parts.front().module);
+    formats.eight_bit = eight_bit_list(entry);
   }
   if (asked.llm_int8_threshold) formats.int8_threshold = static_cast<float>(asked.llm_int8_threshold->value);
   if (formats.int8_threshold == 0.0f) formats.int8_threshold = std::numeric_limits<float>::quiet_NaN();
@@ -168,7 +191,8 @@ WeightFormat Formats::of(const arch::LinearPart& part, uint64_t cols) const {
   const bool eight = part.stored.kind == StoredKind::int8;
   if (!eight && (quantization == Quantization::none || std::any_of(skipped.begin(), skipped.end(), matches)))
     return choice;
-  if (eight || quantization == Quantization::int8) {
+  if (eight || quantization == Quantization::int8 ||
+      std::any_of(eight_bit.begin(), eight_bit.end(), matches)) {
     choice.format = Format::int8;
     return choice;
   }

@@ -41,6 +41,7 @@ struct Formats {
   bool int8_row_outliers = false;       // llm_int8_outliers: row
   std::optional<Dtype> stored_compute;  // of weights that are stored in 4 bits, over the checkpoint's own
   std::vector<std::string> skipped;     // patterns of modules that stay in dtype
+  std::vector<std::string> eight_bit;   // of those that 4bit holds in 8 bits
 
   static Formats dense(Dtype dtype);
   static Formats choose(const config::ModelEntry& entry, Dtype dtype, const arch::ModelTensors& tensors,

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -34,6 +35,19 @@ void choose_dtype(const PlanRequest& request, Plan& plan) {
   }
 }
 
+// bitsandbytes looks for the outlier columns of int8 in a whole prompt. hf-exact therefore takes it in one
+// pass, whose workspace grows with the context.
+bool passes_whole_prompt(const PlanRequest& request, const Formats& formats) {
+  const bool int8 = formats.quantization == config::Quantization::int8 ||
+                    request.architecture->spec.stored.kind == arch::StoredKind::int8;
+  return int8 && formats.exact && !formats.int8_row_outliers && !std::isnan(formats.int8_threshold);
+}
+
+uint32_t pass_tokens(const PlanRequest& request, const Formats& formats, uint64_t context_tokens) {
+  const uint64_t most = passes_whole_prompt(request, formats) ? context_tokens : uint64_t{kChunkTokens};
+  return static_cast<uint32_t>(std::max<uint64_t>(std::min(context_tokens, most), request.logits_rows));
+}
+
 void choose_limits(const PlanRequest& request, Plan& plan) {
   const uint64_t trained = request.architecture->spec.max_position_embeddings;
   StepLimits& limits = plan.limits;
@@ -47,8 +61,7 @@ void choose_limits(const PlanRequest& request, Plan& plan) {
     limits.context_tokens = std::min(trained, kDefaultContext);
     plan.context_source = "default";
   }
-  limits.chunk_tokens =
-      static_cast<uint32_t>(std::clamp<uint64_t>(limits.context_tokens, request.logits_rows, kChunkTokens));
+  limits.chunk_tokens = pass_tokens(request, plan.formats, limits.context_tokens);
   limits.logits_rows = request.logits_rows;
   limits.threads = request.threads;
   limits.gemm_tokens = request.kernels->gemm_tokens;
@@ -134,6 +147,7 @@ class Layout {
   PlacementProblem problem_for(uint64_t context_tokens) const {
     StepLimits steps = plan_.limits;
     steps.context_tokens = context_tokens;
+    steps.chunk_tokens = pass_tokens(request_, plan_.formats, context_tokens);
     PlacementProblem problem;
     problem.units = model_units(
         {&request_.architecture->spec, request_.tensors, &plan_.formats, steps, request_.sequences});

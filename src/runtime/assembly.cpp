@@ -65,6 +65,7 @@ Assembly assemble(const Settings& settings) {
   config::CheckpointFacts facts{optional_json(directory, "generation_config.json"),
                                 optional_json(directory, "config.json"),
                                 optional_json(directory, "tokenizer_config.json")};
+  const std::string packed_cache = settings.packed_cache ? settings.packed_cache(entry) : std::string();
   Assembly assembly{std::move(config),
                     directory,
                     std::move(architecture),
@@ -78,7 +79,7 @@ Assembly assemble(const Settings& settings) {
                     settings.machine,
                     &kernels::select_kernels(settings.isa),
                     settings.threads > 0 ? settings.threads : usable_cores(),
-                    settings.packed_cache};
+                    packed_cache};
   if (settings.tokenizer) read_text(assembly);
   return assembly;
 }

@@ -26,8 +26,9 @@ struct Settings {
   uint32_t threads = 0;                    // 0 = all usable cores
   std::string isa;                         // empty = the best
   std::optional<config::Machine> machine;  // virtual devices, over the entry's `devices`
-  std::string packed_cache;                // directory; empty: none
-  bool tokenizer = true;                   // false: ids in, ids out; tokenizer files are not touched
+  // The directory of the entry's packed caches, or empty: none. Not set: none.
+  std::function<std::string(const config::ModelEntry&)> packed_cache;
+  bool tokenizer = true;  // false: ids in, ids out; tokenizer files are not touched
 };
 
 struct Assembly {

@@ -4,6 +4,7 @@
 
 #include "devices/inventory.h"
 #include "runtime/beam_run.h"
+#include "runtime/route_peak.h"
 
 namespace rhapsode::runtime {
 namespace {
@@ -32,34 +33,34 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-struct Round {
-  double prompt_ms, decode_ms;
-};
+}  // namespace
 
-// Greedy without end of sequence, so that every round does the same work.
-Round run_round(Session& session, const BenchOptions& options) {
+BenchRound bench_round(Session& session, const BenchOptions& options,
+                       const std::function<void()>& prompt_done) {
   model::Decoder& decoder = session.decoder();
   const uint64_t vocab = decoder.spec().vocab_size;
   std::vector<uint32_t> prompt;
   for (uint64_t i = 0; i < options.prompt_tokens; ++i)
     prompt.push_back(static_cast<uint32_t>(i * 7919 % vocab));
   model::Sequence sequence;
+  BenchRound round;
   const Stopwatch prompt_time;
   decoder.prefill(sequence, prompt);
-  const double prompt_ms = prompt_time.milliseconds();
+  round.prompt_ms = prompt_time.milliseconds();
+  if (prompt_done) prompt_done();
   const Stopwatch decode_time;
   for (uint64_t i = 0; i < options.new_tokens; ++i) {
+    const Stopwatch choosing;
     const auto row = decoder.logits(0);
     const uint32_t id = static_cast<uint32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+    round.choosing_ms += choosing.milliseconds();
     const model::Span span{&sequence, {&id, 1}, 1};
     decoder.forward({&span, 1});
   }
-  const double decode_ms = decode_time.milliseconds();
+  round.decode_ms = decode_time.milliseconds();
   session.cache().release(sequence);
-  return {prompt_ms, decode_ms};
+  return round;
 }
-
-}  // namespace
 
 BenchResult bench(Session& session, const BenchOptions& options,
                   const std::function<void(const std::string&)>& say) {
@@ -69,7 +70,7 @@ BenchResult bench(Session& session, const BenchOptions& options,
   std::vector<double> prompt_ms, decode_ms;
   for (uint32_t i = 0; i < options.rounds; ++i) {
     say("round " + std::to_string(i + 1) + " of " + std::to_string(options.rounds));
-    const Round round = run_round(session, options);
+    const BenchRound round = bench_round(session, options);
     prompt_ms.push_back(round.prompt_ms);
     decode_ms.push_back(round.decode_ms);
   }
@@ -94,7 +95,9 @@ BenchResult bench(Session& session, const BenchOptions& options,
       out.decode_tokens_per_s * static_cast<double>(out.weight_bytes_per_token + kv_bytes) / 1e9;
   out.prompt_gflops =
       out.prompt_tokens_per_s * 2.0 * static_cast<double>(matrix_elements(assembly.tensors)) / 1e9;
-  out.prompt_share = out.prompt_gflops / out.roofline.fma.median;
+  const arch::LinearSource& up = assembly.tensors.layers.front().up;
+  out.prompt_instruction = route_instruction(plan.formats.of(up.parts.front(), up.cols));
+  out.prompt_share = out.prompt_gflops / out.roofline.peak(out.prompt_instruction).median;
   out.decode_share = out.decode_gb_per_s / out.roofline.best_read().median;
   return out;
 }

@@ -25,12 +25,21 @@ struct BenchResult {
   double prompt_tokens_per_s = 0, decode_tokens_per_s = 0;  // medians of the rounds
   double prompt_gflops = 0;                                 // of the matrices, without attention
   double decode_gb_per_s = 0;  // weights read once a token, keys and values of the context
-  double prompt_share = 0;     // of the measured fp32 multiply-add peak
-  double decode_share = 0;     // of the measured read bandwidth
-  double first_token_ms = 0;   // of the prompt, median
+  double prompt_share = 0;     // of the peak of the best instruction for the layers' format
+  devices::Instruction prompt_instruction = devices::Instruction::fma;
+  double decode_share = 0;    // of the measured read bandwidth
+  double first_token_ms = 0;  // of the prompt, median
   uint64_t weight_bytes_per_token = 0;
   uint64_t plan_bytes = 0, peak_rss_bytes = 0;
 };
+
+// Greedy without end of sequence, so that every round does the same work. choosing_ms is the part of
+// decode_ms in which the next token is picked from the logits. `prompt_done` is called between the two.
+struct BenchRound {
+  double prompt_ms = 0, decode_ms = 0, choosing_ms = 0;
+};
+BenchRound bench_round(Session& session, const BenchOptions& options,
+                       const std::function<void()>& prompt_done = {});
 
 // The session's plan must hold prompt_tokens + new_tokens. peak_rss_bytes is taken before the roofline is
 // measured.

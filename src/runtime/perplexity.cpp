@@ -21,14 +21,15 @@ double score_window(Session& session, std::span<const uint32_t> window, uint64_t
   const uint64_t step = std::min<uint64_t>(limits.chunk_tokens, limits.logits_rows);
   model::Sequence sequence;
   double nll = 0;
-  for (uint64_t done = 0; done + 1 < window.size();) {
-    const uint64_t count = std::min(step, window.size() - 1 - done);
+  // The last token predicts nothing that is scored, but it may hold an outlier column of int8.
+  for (uint64_t done = 0; done < window.size();) {
+    const uint64_t count = std::min(step, window.size() - done);
     const model::Span span{&sequence, window.subspan(done, count), static_cast<uint32_t>(count),
                            window.size()};
     decoder.forward({&span, 1});
     for (uint64_t i = 0; i < count; ++i) {
       const uint64_t target = done + i + 1;
-      if (target < first_scored) continue;
+      if (target < first_scored || target == window.size()) continue;
       const std::span<const float> row = decoder.logits(static_cast<uint32_t>(i));
       nll += log_sum_exp(row) - static_cast<double>(row[window[target]]);
     }

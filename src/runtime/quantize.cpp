@@ -154,6 +154,15 @@ Quantized quantize(const Assembly& assembly, const QuantizeRequest& request) {
         .at("quantization")
         .want("8bit or 4bit")
         .hint("add --set quantization=4bit");
+  if (!plan.formats.eight_bit.empty()) {
+    const config::Origin& origin = assembly.entry().quantization_config.load_in_8bit_modules->origin;
+    throw Error(ErrorKind::config, "not-portable",
+                "a checkpoint of bitsandbytes has one format, and the entry asks for two")
+        .in(origin.file, origin.line, origin.column)
+        .at("quantization_config.load_in_8bit_modules")
+        .want("4bit or 8bit alone, with llm_int8_skip_modules for what stays as it is")
+        .hint("remove the key; `quantize --fit SIZE --portable` chooses without it");
+  }
   fs::path target = fs::path(request.directory).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();
   require_free(target);

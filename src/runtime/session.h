@@ -21,6 +21,7 @@ class Session {
 
   model::Decoder& decoder() { return *decoder_; }
   model::KvCache& cache() { return *cache_; }
+  model::Weights& weights() { return weights_; }  // the decoder's own
   // In the order of the plan; disk is none.
   const std::vector<std::unique_ptr<devices::Device>>& devices() const { return devices_; }
   const Assembly& assembly() const { return *assembly_; }

@@ -90,6 +90,41 @@ TEST_F(CliPlan, AnEightBitCacheIsCountedToTheByte) {
   EXPECT_EQ(rhapsode({"plan", "-c", config({"kv_cache_dtype: int4"})}).code, 3);
 }
 
+// The roofline takes 512 MiB a thread: fewer rounds are no fewer bytes, so one call holds all that is asked.
+TEST_F(CliPlan, BenchExplainsEveryMillisecondOfAToken) {
+  const Outcome outcome = rhapsode({"bench", "-c", config(), "--prompt-tokens", "24", "--new-tokens", "12",
+                                    "--rounds", "1", "--explain", "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.out;
+  const Json result = outcome.json();
+  EXPECT_EQ(result.at("prompt_peak"), "fp32 multiply-add");
+  for (const char* phase : {"decode", "prompt"}) {
+    const Json& part_of = result.at("explain").at(phase);
+    double sum = 0, largest = 0;
+    for (const Json& part : part_of.at("parts")) {
+      sum += part.at("ms").get<double>();
+      largest = std::max(largest, part.at("ms").get<double>());
+      if (part.at("name") == "linear qkv" || part.at("name") == "attention") {
+        EXPECT_GT(part.at("ms"), 0.0) << phase;
+      }
+    }
+    const double token_ms = part_of.at("token_ms");
+    EXPECT_NEAR(sum, token_ms, 1e-6 * token_ms) << phase;
+    EXPECT_LT(largest, token_ms) << phase;
+    double before = token_ms;
+    for (const Json& knob : part_of.at("knobs")) {
+      EXPECT_LE(knob.at("saves_ms"), before) << phase;
+      before = knob.at("saves_ms");
+    }
+  }
+}
+
+TEST_F(CliPlan, BenchOfKernelsRefusesWhatItDoesNotMeasure) {
+  EXPECT_EQ(rhapsode({"bench", "tensors", "--json"}).error_code(), "unknown-bench");
+  EXPECT_EQ(rhapsode({"bench", "kernels", "--explain", "--json"}).error_code(), "contradicting-options");
+  EXPECT_EQ(rhapsode({"bench", "kernels", "--isa", "none", "--json"}).error_code(), "unknown-isa");
+  EXPECT_EQ(rhapsode({"bench", "-c", config(), "--quick", "--json"}).error_code(), "contradicting-options");
+}
+
 TEST_F(CliPlan, EmitsAConfigThatSaysWhatWasResolved) {
   const std::string out = scratch_.file("fitting.yaml");
   const Outcome outcome = rhapsode({"plan", "-c", config({"# kept", "top_k: 7"}), "--emit-config", out,

@@ -122,6 +122,52 @@ TEST_F(CliPackedCache, APlaceThatCannotBeIsAnError) {
   EXPECT_EQ(outcome.code, 1) << outcome.out;
 }
 
+// The write fails in the middle: an error, nothing under a final name, nothing beside it.
+TEST_F(CliPackedCache, AFileThatCannotGrowIsAnErrorAndLeavesNothing) {
+  const std::string plain = ppl().out;
+  Launch launch;
+  launch.arguments = {"ppl", "-c", config_, "--ids", ids_, "--json", "-q", "--packed-cache", directory()};
+  launch.file_limit_bytes = 64 << 10;
+  const Outcome outcome = run_program(launch);
+  EXPECT_EQ(outcome.code, 1) << outcome.err;
+  EXPECT_EQ(outcome.error_code(), "write-failed");
+  EXPECT_TRUE(files().empty());
+  EXPECT_EQ(cached().out, plain);
+  EXPECT_EQ(files().size(), 1u);
+}
+
+// --packed-cache, then the YAML, then the variable.
+TEST_F(CliPackedCache, TheConfigMayNameIt) {
+  const std::string elsewhere = scratch_.file("elsewhere");
+  const auto count = [&](const std::string& at) {
+    std::error_code code;
+    return std::distance(fs::directory_iterator(at, code), fs::directory_iterator());
+  };
+  ppl({"--set", "packed_cache=" + directory(), "--packed-cache", "off"});
+  EXPECT_TRUE(files().empty());
+  ppl({"--set", "packed_cache=" + directory(), "--packed-cache", elsewhere});
+  EXPECT_TRUE(files().empty());
+  EXPECT_EQ(count(elsewhere), 1);
+  const std::string named = scratch_.put(
+      "named.yaml", yaml_in("bfloat16", (scratch_.path() / "model").string(),
+                            {"quantization: \"4bit\"", "packed_cache: \"" + directory() + "\""}));
+  Launch launch;
+  launch.arguments = {"ppl", "-c", named, "--ids", ids_, "--json", "-q"};
+  launch.environment["RHAPSODE_PACKED_CACHE"] = elsewhere + "2";
+  EXPECT_EQ(run_program(launch).out, ppl().out);
+  EXPECT_EQ(files().size(), 1u);
+  EXPECT_EQ(count(elsewhere + "2"), 0);
+  launch.arguments = {"ppl", "-c", config_, "--ids", ids_, "--json", "-q", "--set", "packed_cache=\"on\""};
+  launch.environment["XDG_CACHE_HOME"] = scratch_.file("xdg");
+  EXPECT_EQ(run_program(launch).code, 0);
+  EXPECT_EQ(count(scratch_.file("xdg") + "/rhapsode/packed"), 1);
+  const Json said = rhapsode({"check", "-c", named, "--explain", "packed_cache", "--json"}).json();
+  EXPECT_EQ(said.at("source"), "yaml");
+  EXPECT_EQ(said.at("value"), directory());
+  EXPECT_EQ(rhapsode({"check", "-c", config_, "--explain", "packed_cache", "--json"}).json().at("value"),
+            "off");
+}
+
 // low_cpu_mem_usage: false reads whole shards and computes the same.
 TEST_F(CliPackedCache, WholeShardsGiveTheSameWeights) {
   for (const char* quantization : {"4bit", "8bit", "null"})

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +42,8 @@ pid_t start(const Launch& launch, const Pipe& in, const Pipe& out, const Pipe& e
   ::dup2(in.ends[0], STDIN_FILENO);
   ::dup2(out.ends[1], STDOUT_FILENO);
   ::dup2(err.ends[1], STDERR_FILENO);
+  const rlimit limit{launch.file_limit_bytes, launch.file_limit_bytes};
+  if (launch.file_limit_bytes > 0 && ::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(126);
   ::execve(binary.c_str(), arguments.data(), environment.data());
   ::_exit(127);
 }

@@ -33,6 +33,7 @@ struct Launch {
   std::map<std::string, std::string> environment;  // beside PATH; HOME is an empty directory
   int signal = 0;                                  // sent when stdout has brought its first bytes
   int patience_ms = 120'000;                       // with no byte of output it counts as hanging
+  uint64_t file_limit_bytes = 0;                   // no file may grow beyond it; 0: no limit
 };
 
 Outcome run_program(const Launch& launch);

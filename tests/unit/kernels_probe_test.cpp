@@ -43,8 +43,9 @@ TEST(Roofline, RatesArePositiveAndMediansAreNotAboveTheBest) {
   ThreadPool pool(2);
   const devices::Roofline r =
       devices::measure_roofline(select_kernels(), pool, {.bytes_per_thread = 1 << 20, .rounds = 3});
-  for (const devices::Rate& rate : {r.read_one_thread, r.read_one_thread_two_streams, r.read,
-                                    r.read_two_streams, r.fma_one_thread, r.fma}) {
+  for (const devices::Rate& rate :
+       {r.read_one_thread, r.read_one_thread_two_streams, r.read, r.read_two_streams, r.fma_one_thread, r.fma,
+        r.int16, r.int8, r.int8_words}) {
     EXPECT_GT(rate.median, 0.0);
     EXPECT_GE(rate.best, rate.median);
   }

@@ -8,6 +8,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build pkg-config ccache ca-certificates git pyth
   libcurl4-openssl-dev libssl-dev)
 CHECK_PACKAGES=(python3 git clang-format-14)
 CLANG_PACKAGES=(clang-14 libclang-rt-14-dev llvm-14)
+EMULATOR_PACKAGES=(bochs bochsbios bochs-term busybox-static isolinux syslinux-common xorriso cpio binutils)
 MINIMUM_CARGO=1.85 # the oldest that can choose crates by its own age
 
 as_root() {
@@ -71,6 +72,18 @@ setup_build() {
 setup_check() { install_packages "${CHECK_PACKAGES[@]}"; }
 
 setup_clang() { install_packages "${CLANG_PACKAGES[@]}"; }
+
+setup_emulator() { # folder for the guest's kernel -> GUEST_KERNEL; it is unpacked there, not installed
+  install_packages "${EMULATOR_PACKAGES[@]}"
+  mkdir -p "$1"
+  if ! compgen -G "$1/boot/vmlinuz-*" >/dev/null; then
+    local package
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -n 1)
+    say "fetching a kernel for the guest: $package"
+    (cd "$1" && apt-get -qq download "$package" && dpkg-deb -x "$package"_*.deb . && rm -- "$package"_*.deb)
+  fi
+  GUEST_KERNEL=$(compgen -G "$1/boot/vmlinuz-*" | head -n 1)
+}
 
 setup_pip() { # any pip that works is good enough
   python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip

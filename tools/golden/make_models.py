@@ -5,6 +5,7 @@
 
 import importlib
 import pathlib
+import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -19,7 +20,7 @@ def make(variant):
     import tiny
 
     directory = pins.FIXTURES / variant.folder
-    for seed in range(variant.first_seed, TRIES + 1):
+    for seed in sorted(set(range(1, TRIES + 1)) - set(variant.tied_seeds)):
         tiny.write(directory, variant, seed)
         try:
             record.record(directory, variant, seed)
@@ -33,14 +34,18 @@ def make(variant):
 
 
 def main():
-    pins.settle()
-    wanted = sys.argv[1:]
+    compiled = sys.argv[1:2] == ["--compiled"]
+    pins.settle(compiled)
+    wanted = sys.argv[2:] if compiled else sys.argv[1:]
     known = [v for module in MODULES for v in importlib.import_module(module).VARIANTS]
     chosen = [v for v in known if not wanted or v.family in wanted or v.folder in wanted]
     if not chosen:
         sys.exit(f"nothing is called {' '.join(wanted)}; known: {' '.join(v.folder for v in known)}")
     for variant in chosen:
-        make(variant)
+        if variant.compiled == compiled:
+            make(variant)
+        else:  # it is decided once for a process
+            subprocess.run([sys.executable, __file__, "--compiled", variant.folder], check=True)
 
 
 if __name__ == "__main__":

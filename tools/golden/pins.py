@@ -32,12 +32,12 @@ def check():
         sys.exit("golden results are pinned to versions:\n  " + "\n  ".join(wrong))
 
 
-def settle():
-    """One thread, deterministic kernels, no network, quiet logs."""
+def settle(compiled=False):
+    """One thread, deterministic kernels, no network, quiet logs; for the whole process, before transformers is imported."""
     import os
 
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # bitnet.py of transformers compiles; eager is what is recorded
+    os.environ["TORCHDYNAMO_DISABLE"] = "0" if compiled else "1"  # bitnet.py of transformers compiles
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     check()
     import torch

@@ -1,6 +1,6 @@
 // The vector of the AVX-512 set: 16 floats, and the few operations that the vec_*.h kernels are written in.
-// Included by avx512.cpp alone. Everything is in an anonymous namespace: code compiled under wide flags must
-// not be merged with code of the same name elsewhere.
+// Included by avx512.cpp and avx512_vnni.cpp alone. Everything is in an anonymous namespace: code compiled
+// under wide flags must not be merged with code of the same name elsewhere.
 #pragma once
 
 #include <immintrin.h>
@@ -246,6 +246,9 @@ inline float total(const F* partials) {
 inline void prefetch_ahead(const uint8_t* p) {
   _mm_prefetch(reinterpret_cast<const char*>(p) + 2048, _MM_HINT_T0);
 }
+inline void prefetch_far(const uint8_t* p) {
+  prefetch_ahead(p);
+}
 
 // Register tile: 12 tokens by all 32 rows of a panel: 24 accumulators of the 32 registers.
 constexpr uint32_t kGemmTokens = 12;
@@ -261,10 +264,19 @@ inline void pin(I& x) {
   asm volatile("" : "+v"(x));
 }
 
-// The same by value, for elements of an array: GCC keeps an array in memory whose elements an asm names.
-inline I pinned(I x) {
-  asm volatile("" : "+v"(x));
-  return x;
+// sum + x, in the register that holds sum, by value: GCC keeps an array in memory whose elements an asm
+// names, and where only a register is asked for it moves every sum once more.
+inline I added(I sum, I x) {
+  asm volatile("vpaddd %1, %0, %0" : "+v"(sum) : "v"(x));
+  return sum;
+}
+inline I add_pairs16(I sum, I a, I b) {
+#if defined(__AVX512VNNI__)
+  asm volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
+#else
+  return added(sum, multiply_pairs16(a, b));
+#endif
 }
 
 }  // namespace

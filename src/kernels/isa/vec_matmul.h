@@ -14,7 +14,7 @@ constexpr uint32_t kPanelVectors = kPanelRows / kWidth;
 static_assert(kGemmTokens % 4 == 0 || kGemmTokens % 4 == 2);
 
 // f(0), f(1), … with constants as arguments (decltype(at)::value). A compiler keeps an array of sums in
-// registers only where all its indices are constants early on, so loops around pinned sums are written so.
+// registers only where all its indices are constants early on, so loops around such sums are written so.
 template <class Body, uint32_t... At>
 inline void at_each_of(std::integer_sequence<uint32_t, At...>, Body body) {
   (body(std::integral_constant<uint32_t, At>()), ...);

@@ -10,11 +10,6 @@ namespace {
 
 using quant::kBlockCols;
 
-// `bytes` from `from` on are read soon: prefetched where the machine wants it.
-inline void prefetch_lines(const uint8_t* from, uint64_t bytes) {
-  for (uint64_t line = 0; line < bytes; line += 64) prefetch_ahead(from + line);
-}
-
 inline F int8_result(I sum, F scale, F scb) {
   return to_float(sum) * (scale * scb) * splat(kInt8Step);
 }
@@ -32,7 +27,7 @@ inline void gemv_int8_panels(const uint8_t* const* panels, const int8_t* x, floa
       constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
       const uint8_t* w = panels[p] + quant::kInt8HeaderBytes + k * kPanelRows + v * kWidth * 4;
       if constexpr (v * kWidth * 4 % 64 == 0) prefetch_ahead(w);
-      sums[p][v] = pinned(add_i(sums[p][v], multiply_quads8(load_dwords(w), quad)));
+      sums[p][v] = added(sums[p][v], multiply_quads8(load_dwords(w), quad));
     });
   }
   at_each<Panels * kPanelVectors>([&](auto at) {
@@ -114,61 +109,6 @@ inline F block_absmax(const uint8_t* panel, uint64_t groups, const uint8_t* bloc
     const float* map = header->map_offset == 0 ? quant::kNestedMap.values
                                                : reinterpret_cast<const float*>(panel + header->map_offset);
     return gather(map, load_u8(block + v * kWidth)) * absmax + splat(header->offset);
-  }
-}
-
-// The exact sums of one block for the rows of vector v.
-inline I block_sums(const CodeTable& table, const uint8_t* codes, const int16_t* x, uint32_t v) {
-  I first = splat_i(0), second = splat_i(0);
-  for (uint32_t j = 0; j < kBlockCols / 8; ++j) {
-    const I dwords = load_dwords(code_dwords(codes, v, j));
-    const I x0 = splat_qword(x + 8 * j), x1 = splat_qword(x + 8 * j + 4);
-    const FourColumns low = look_up(table, low_nibbles(dwords));
-    first = add_i(first, multiply_pairs16(low.first, x0));
-    second = add_i(second, multiply_pairs16(low.second, x0));
-    const FourColumns high = look_up(table, high_nibbles(dwords));
-    first = add_i(first, multiply_pairs16(high.first, x1));
-    second = add_i(second, multiply_pairs16(high.second, x1));
-    pin(first);
-    pin(second);
-  }
-  return add_i(even_dwords(first, second), odd_dwords(first, second));
-}
-
-template <Format Fmt, uint32_t Panels>
-inline void gemv_fixed_panels(const uint8_t* const* panels, const int16_t* x, const float* scales,
-                              uint64_t cols, float* const* y) {
-  const CodeTable table = code_table(quant::four_bit_code(Fmt));
-  const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
-  F sums[Panels][kPanelVectors];
-  for (auto& panel : sums)
-    for (F& sum : panel) sum = zero();
-  for (uint64_t block = 0; block < cols / kBlockCols; ++block) {
-    const F scale = splat_from(scales + block);
-    for (uint32_t p = 0; p < Panels; ++p) {
-      const uint8_t* at = first_block<Fmt>(panels[p], cols) + block * kBlockStride<Fmt>;
-      prefetch_lines(at, kBlockStride<Fmt>);
-      for (uint32_t v = 0; v < kPanelVectors; ++v) {
-        const I sum = block_sums(table, at + kScaleBytes<Fmt>, x + block * kBlockCols, v);
-        const F absmax = block_absmax<Fmt>(panels[p], groups, at, block, v);
-        sums[p][v] = fma(to_float(sum), absmax * scale, sums[p][v]);
-      }
-    }
-  }
-  for (uint32_t p = 0; p < Panels; ++p)
-    for (uint32_t v = 0; v < kPanelVectors; ++v) store(y[p] + v * kWidth, sums[p][v]);
-}
-
-template <Format Fmt>
-void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
-                uint64_t cols, float* y_a, float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
-  const auto* x = static_cast<const int16_t*>(codes);
-  if (panel_b != nullptr) {
-    gemv_fixed_panels<Fmt, 2>(panels, x, scales, cols, y);
-  } else {
-    gemv_fixed_panels<Fmt, 1>(panels, x, scales, cols, y);
   }
 }
 

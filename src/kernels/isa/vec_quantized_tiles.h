@@ -18,7 +18,7 @@ inline void sum_pairs(I (&sums)[Rows][Vectors], const int16_t* b, const int16_t*
     at_each<Rows * Vectors>([&](auto at) {
       I& sum = sums[decltype(at)::value / Vectors][decltype(at)::value % Vectors];
       const I x = splat_dword(a + decltype(at)::value / Vectors * 2);
-      sum = pinned(add_i(sum, multiply_pairs16(w[decltype(at)::value % Vectors], x)));
+      sum = add_pairs16(sum, w[decltype(at)::value % Vectors], x);
     });
   }
 }

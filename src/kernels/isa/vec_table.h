@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/isa/vec_attention.h"
+#include "kernels/isa/vec_four_bit.h"
 #include "kernels/isa/vec_math.h"
 #include "kernels/isa/vec_matmul.h"
 #include "kernels/isa/vec_probes.h"

@@ -1,0 +1,151 @@
+// One token times 4-bit weights, as reference_quantized.cpp has it. Sixteen rows of a panel are one stream, a
+// cache line at each step; it is prefetched far ahead, since a step computes for longer than the machine
+// looks ahead by itself. Needs a vec_<isa>.h before it.
+#pragma once
+
+#include "kernels/isa/vec_quantized_matmul.h"
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+constexpr uint32_t kStripRows = 16;
+constexpr uint32_t kStripVectors = kStripRows / kWidth;
+constexpr uint32_t kStrips = kPanelRows / kStripRows;
+constexpr uint32_t kStripSteps = kBlockCols / 8;
+
+// The absmax of one panel's blocks. Nested ones are looked up while the block before is multiplied, two at
+// each step and by loads and stores alone: a gather would take turns with the multiplications.
+template <Format Fmt>
+struct BlockScales {
+  const uint8_t* block;  // the present one
+  const float* map;
+  const float* nested;  // [groups][kPanelRows]
+  uint64_t groups;
+  float offset;
+  alignas(64) int32_t phase[kPanelRows];
+  alignas(64) uint32_t values[2][kPanelRows];  // bits of floats: of the present block and of the next
+
+  void look_up(const uint8_t* codes, uint32_t* out) const {
+    for (uint32_t i = 0; i < 2; ++i) {
+      uint32_t value;
+      __builtin_memcpy(&value, map + codes[i], sizeof value);
+      asm("" : "+r"(value));  // stays a scalar: two of them would be joined by a shuffle
+      out[i] = value;
+    }
+  }
+
+  void open(const uint8_t* panel, uint64_t cols) {
+    block = first_block<Fmt>(panel, cols);
+    if constexpr (!quant::is_nested(Fmt)) return;
+    const auto* header = reinterpret_cast<const quant::FourBitPanel*>(panel);
+    groups = quant::nested_groups(cols);
+    offset = header->offset;
+    map = header->map_offset == 0 ? quant::kNestedMap.values
+                                  : reinterpret_cast<const float*>(panel + header->map_offset);
+    nested = reinterpret_cast<const float*>(panel + sizeof(quant::FourBitPanel));
+    for (uint32_t row = 0; row < kPanelRows; ++row) phase[row] = header->phase[row];
+    for (uint32_t row = 0; row < kPanelRows; row += 2) look_up(block + row, values[0] + row);
+  }
+
+  // Of block `index` for the rows of vector v.
+  F absmax(uint64_t index, uint32_t v) const {
+    if constexpr (!quant::is_nested(Fmt)) return load(reinterpret_cast<const float*>(block) + v * kWidth);
+    F scale = load(nested + v * kWidth);
+    for (uint64_t g = 1; g < groups; ++g) {
+      // Rows whose block lies in group g or later take its absmax.
+      const I at = add_i(load_dwords(reinterpret_cast<const uint8_t*>(phase + v * kWidth)),
+                         splat_i(static_cast<uint32_t>(index)));
+      const F start = splat(static_cast<float>(g * quant::kNestedBlocks));
+      scale = choose(at_least(to_float(at), start), load(nested + g * kPanelRows + v * kWidth), scale);
+    }
+    const F value = load(reinterpret_cast<const float*>(values[index % 2]) + v * kWidth);
+    return value * scale + splat(offset);
+  }
+};
+
+struct StripSums {
+  I sums[kStripVectors];
+};
+
+// The exact sums of a block for sixteen rows; ahead(step) is called at each of the steps.
+template <class Ahead>
+inline StripSums strip_sums(const CodeTable& table, const uint8_t* codes, const int16_t* x, Ahead ahead) {
+  I first[kStripVectors], second[kStripVectors];
+  at_each<kStripVectors>(
+      [&](auto v) { first[decltype(v)::value] = second[decltype(v)::value] = splat_i(0); });
+#pragma GCC unroll 1
+  for (uint32_t step = 0; step < kStripSteps; ++step, codes += kStripRows * 4, x += 8) {
+    prefetch_far(codes);
+    ahead(step);
+    const I x0 = splat_qword(x), x1 = splat_qword(x + 4);
+    at_each<kStripVectors>([&](auto at) {
+      constexpr uint32_t v = decltype(at)::value;
+      const I dwords = load_dwords(codes + v * kWidth * 4);
+      const FourColumns low = look_up(table, low_nibbles(dwords));
+      const FourColumns high = look_up(table, high_nibbles(dwords));
+      first[v] = added(first[v], multiply_pairs16(low.first, x0));
+      second[v] = added(second[v], multiply_pairs16(low.second, x0));
+      first[v] = added(first[v], multiply_pairs16(high.first, x1));
+      second[v] = added(second[v], multiply_pairs16(high.second, x1));
+    });
+  }
+  StripSums out;
+  at_each<kStripVectors>([&](auto at) {
+    constexpr uint32_t v = decltype(at)::value;
+    out.sums[v] = add_i(even_dwords(first[v], second[v]), odd_dwords(first[v], second[v]));
+  });
+  return out;
+}
+
+template <Format Fmt, uint32_t Panels>
+inline void gemv_fixed_panels(const uint8_t* const* panels, const int16_t* x, const float* scales,
+                              uint64_t cols, float* const* y) {
+  const CodeTable table = code_table(quant::four_bit_code(Fmt));
+  const uint64_t blocks = cols / kBlockCols;
+  BlockScales<Fmt> of[Panels];
+  for (uint32_t p = 0; p < Panels; ++p) of[p].open(panels[p], cols);
+  F sums[Panels][kPanelVectors];
+  for (auto& panel : sums)
+    for (F& sum : panel) sum = zero();
+  for (uint64_t index = 0; index < blocks; ++index, x += kBlockCols) {
+    const F scale = splat_from(scales + index);
+    // Behind the last block its own scales are looked up once more.
+    const uint64_t stride = index + 1 < blocks ? kBlockStride<Fmt> : 0;
+    for (uint32_t p = 0; p < Panels; ++p) {
+      const uint8_t* at = of[p].block;
+      for (uint32_t strip = 0; strip < kStrips; ++strip) {
+        const StripSums found = strip_sums(
+            table, code_dwords(at + kScaleBytes<Fmt>, strip * kStripVectors, 0), x, [&](uint32_t step) {
+              if constexpr (quant::is_nested(Fmt)) {
+                const uint32_t row = strip * kStripRows + 2 * step;
+                of[p].look_up(at + stride + row, of[p].values[(index + 1) % 2] + row);
+              }
+            });
+        for (uint32_t i = 0; i < kStripVectors; ++i) {
+          const uint32_t v = strip * kStripVectors + i;
+          sums[p][v] = fma(to_float(found.sums[i]), of[p].absmax(index, v) * scale, sums[p][v]);
+        }
+      }
+      of[p].block += stride;
+    }
+  }
+  for (uint32_t p = 0; p < Panels; ++p)
+    for (uint32_t v = 0; v < kPanelVectors; ++v) store(y[p] + v * kWidth, sums[p][v]);
+}
+
+template <Format Fmt>
+void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+                uint64_t cols, float* y_a, float* y_b) {
+  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
+  float* y[2] = {y_a, y_b};
+  const auto* x = static_cast<const int16_t*>(codes);
+  if (panel_b != nullptr) {
+    gemv_fixed_panels<Fmt, 2>(panels, x, scales, cols, y);
+  } else {
+    gemv_fixed_panels<Fmt, 1>(panels, x, scales, cols, y);
+  }
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels

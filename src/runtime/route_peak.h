@@ -1,0 +1,24 @@
+// The instruction whose peak a matrix product is measured against: the fastest that its route could be made
+// of, not the one that our kernel happens to use.
+#pragma once
+
+#include "devices/roofline.h"
+#include "model/linear.h"
+
+namespace rhapsode::runtime {
+
+inline devices::Instruction route_instruction(const plan::WeightFormat& format) {
+  switch (model::route_of(format)) {
+    case model::Route::dense:
+      return devices::Instruction::fma;
+    case model::Route::fixed:
+      return devices::Instruction::int16;
+    case model::Route::int8:
+      return devices::Instruction::int8;
+    case model::Route::ternary:
+      return devices::Instruction::int8_words;
+  }
+  return devices::Instruction::fma;
+}
+
+}  // namespace rhapsode::runtime
