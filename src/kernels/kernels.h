@@ -114,7 +114,8 @@ struct Kernels {
   using ExpandCodes = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
                                int16_t* out, float* absmax);
   ExpandCodes expand_codes[kFormatCount];
-  // c[t][r] (+)= sum over pairs; b from expand_codes, a [pairs][gemm_tokens][2]; c holds the bits of int32.
+  // c[t][r] (+)= sum over pairs, of which there is an even number; b from expand_codes of int8, a
+  // [pairs][gemm_tokens][2] codes of quantize_int8: sets may multiply them as bytes. c holds bits of int32.
   void (*tile_int16)(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
                      uint64_t c_stride, bool first);
   // c[t][r] continues by fma over blocks of 64; absmax [blocks][32], scales [blocks][gemm_tokens].
