@@ -24,18 +24,19 @@ void check_shape(const ConfigJson& config, const Spec& spec) {
                          "a multiple of 4: a byte holds four rows");
 }
 
+std::optional<ConfigJson> bitnet_quantization(const ConfigJson& config) {
+  std::optional<ConfigJson> quantization = config.object("quantization_config");
+  if (quantization && quantization->text_or("quant_method", "") != "bitnet") quantization.reset();
+  return quantization;
+}
+
 }  // namespace
 
 LinearKind read_linear_kind(const ConfigJson& config, const Spec& spec) {
-  const std::optional<ConfigJson> quantization = config.object("quantization_config");
-  if (!quantization || quantization->text_or("quant_method", "") != "bitnet") return LinearKind::dense;
+  const std::optional<ConfigJson> quantization = bitnet_quantization(config);
+  if (!quantization) return LinearKind::dense;
   check_shape(config, spec);
   check_exceptions(*quantization);
-  if (quantization->boolean_or("use_rms_norm", false))
-    quantization->unsupported(
-        "use_rms_norm", "true",
-        "false: a norm of its own before each of q, k, v, gate and up is not built, they "
-        "share what they multiply");
   const std::string mode = quantization->text_or("quantization_mode", "offline");
   if (mode != "offline" && mode != "online")
     quantization->unsupported("quantization_mode", "\"" + mode + "\"", "offline, online");
@@ -46,12 +47,19 @@ LinearKind read_linear_kind(const ConfigJson& config, const Spec& spec) {
   return mode == "online" ? LinearKind::ternary_online : LinearKind::ternary_times;
 }
 
+std::optional<float> read_linear_norm_eps(const ConfigJson& config) {
+  const std::optional<ConfigJson> quantization = bitnet_quantization(config);
+  if (!quantization || !quantization->boolean_or("use_rms_norm", false)) return std::nullopt;
+  return static_cast<float>(quantization->number_or("rms_norm_eps", 0.0, 1.0, 1e-6));
+}
+
 void apply_linear_kind(const Spec& spec, const StoredRows& stored_rows, ModelTensors& names) {
   if (spec.linear == LinearKind::dense) return;
   for (LayerTensors& layer : names.layers) {
     for (LinearSource* source : {&layer.qkv, &layer.o, &layer.up, &layer.down}) {
       for (LinearPart& part : source->parts) {
         part.kind = spec.linear;
+        if (spec.linear_norm_eps) part.own_norm = {part.module + ".rms_norm.weight", "", source->cols};
         if (part.is_packed()) part.weight_scale = part.module + ".weight_scale";
         // autobitlinear takes either form, told apart by the rows.
         if (part.kind == LinearKind::ternary_times && stored_rows(part.weight.front().tensor) == part.rows)

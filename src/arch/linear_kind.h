@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "arch/config_json.h"
@@ -12,6 +13,9 @@ namespace rhapsode::arch {
 
 // dense where quantization_config is absent or names another method.
 LinearKind read_linear_kind(const ConfigJson& config, const Spec& spec);
+
+// Epsilon of the norms that use_rms_norm puts before each projection; null where there are none.
+std::optional<float> read_linear_norm_eps(const ConfigJson& config);
 
 // Rows of a tensor as the checkpoint holds it; 0 where there is none.
 using StoredRows = std::function<uint64_t(const std::string& tensor)>;

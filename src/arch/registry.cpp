@@ -9,6 +9,7 @@
 #include "arch/families/families.h"
 #include "arch/linear_kind.h"
 #include "arch/stored_weights.h"
+#include "arch/tensor_names.h"
 #include "base/error.h"
 
 namespace rhapsode::arch {
@@ -149,6 +150,7 @@ Architecture parse_architecture(std::string_view config_json, const std::string&
     if (family.model_type == model_type) {
       Architecture architecture{family.spec(config), &family, file};
       architecture.spec.linear = read_linear_kind(config, architecture.spec);
+      architecture.spec.linear_norm_eps = read_linear_norm_eps(config);
       architecture.spec.stored = read_stored_quantization(config);
       return architecture;
     }
@@ -177,10 +179,7 @@ ModelTensors bind_tensors(const Architecture& architecture, const Checkpoint& ch
   binder.linear(names.lm_head);
   binder.norm(names.final_norm);
   for (const LayerTensors& layer : names.layers) {
-    for (const NormSource* norm :
-         {&layer.input_norm, &layer.q_norm, &layer.k_norm, &layer.attn_sub_norm, &layer.post_attention_norm,
-          &layer.pre_ffn_norm, &layer.ffn_sub_norm, &layer.post_ffn_norm})
-      binder.norm(*norm);
+    for (const NormSource* norm : layer_norms(layer)) binder.norm(*norm);
     for (const LinearSource* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down}) binder.linear(*linear);
   }
   binder.finish(names.ignored);

@@ -92,6 +92,9 @@ struct Spec {
   bool ffn_sub_norm = false;        // before down_proj
   std::optional<NormKind> qk_norm;  // per head, before the rotation
   LinearKind linear = LinearKind::dense;
+  // Ternary kinds: each projection has an RMS norm of its own (rms_l), with this epsilon, before its input is
+  // quantized.
+  std::optional<float> linear_norm_eps;
   StoredQuantization stored;
   bool qkv_bias = false, o_bias = false, mlp_bias = false, head_bias = false;
 
@@ -123,6 +126,12 @@ struct RowRun {
   uint64_t row_count = 0;
 };
 
+// A norm's tensors; empty names = the model has none.
+struct NormSource {
+  std::string weight, bias;
+  uint64_t length = 0;
+};
+
 // One part of a linear: its rows are the runs one after the other. `module` is the module's name in
 // transformers.
 struct LinearPart {
@@ -133,6 +142,7 @@ struct LinearPart {
   std::string weight_scale = {};  // a tensor of one element; empty = none
   LinearKind kind = LinearKind::dense;
   StoredWeight stored = {};
+  NormSource own_norm = {};  // of this part's input alone, see Spec::linear_norm_eps
 
   bool is_packed() const { return kind == LinearKind::ternary_times || kind == LinearKind::ternary_over; }
 };
@@ -142,12 +152,6 @@ struct LinearPart {
 struct LinearSource {
   uint64_t cols = 0;
   std::vector<LinearPart> parts;
-};
-
-// A norm's tensors; empty names = the model has none.
-struct NormSource {
-  std::string weight, bias;
-  uint64_t length = 0;
 };
 
 struct LayerTensors {

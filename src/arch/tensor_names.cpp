@@ -93,4 +93,13 @@ ModelTensors standard_tensors(const Spec& spec, const NamingStyle& style) {
   return names;
 }
 
+std::vector<const NormSource*> layer_norms(const LayerTensors& layer) {
+  std::vector<const NormSource*> norms{
+      &layer.input_norm,          &layer.q_norm,       &layer.k_norm,       &layer.attn_sub_norm,
+      &layer.post_attention_norm, &layer.pre_ffn_norm, &layer.ffn_sub_norm, &layer.post_ffn_norm};
+  for (const LinearSource* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down})
+    for (const LinearPart& part : linear->parts) norms.push_back(&part.own_norm);
+  return norms;
+}
+
 }  // namespace rhapsode::arch

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "arch/spec.h"
 
@@ -26,5 +27,8 @@ ModelTensors standard_tensors(const Spec& spec, const NamingStyle& style);
 LinearPart linear_part(const std::string& module, uint64_t rows, bool bias);
 LinearPart linear_rows(const std::string& module, uint64_t first_row, uint64_t rows, bool bias);
 NormSource norm_source(const Spec& spec, const std::string& module, uint64_t length);
+
+// Every norm of a layer, those of its projections too; names are empty where the model has none.
+std::vector<const NormSource*> layer_norms(const LayerTensors& layer);
 
 }  // namespace rhapsode::arch

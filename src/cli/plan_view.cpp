@@ -175,6 +175,7 @@ OrderedJson plan_json(const Plan& plan) {
   out["dtype_source"] = plan.dtype_source;
   out["context_tokens"] = plan.limits.context_tokens;
   out["context_source"] = plan.context_source;
+  out["lm_head_screening_bytes"] = plan.head_screen_bytes;
   out["placement"] = plan.strategy;
   out["virtual_devices"] = plan.is_virtual;
   out["threads"] = plan.limits.threads;
@@ -192,6 +193,9 @@ std::string plan_text(const Plan& plan, const Style& style, uint32_t columns) {
   for (const auto& [modules, device] : compressed_map(plan.device_map))
     out += fmt::format("  {} -> {}\n", modules, device);
   out += fmt::format("\nlargest context that fits: {} tokens\n", plan.max_context);
+  if (plan.head_screen_bytes > 0)
+    out += fmt::format("LM head screened by an int8 copy: {} of the workspace\n",
+                       bytes_text(plan.head_screen_bytes));
   for (const plan::Downgrade& down : plan.downgrades)
     out +=
         fmt::format("{} {}: {} -> {} ({})\n", style.yellow("note:"), down.what, down.from, down.to, down.why);

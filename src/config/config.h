@@ -107,6 +107,7 @@ struct ModelEntry {
   Maybe<bool> low_cpu_mem_usage, trust_remote_code, use_flash_attention_2;
   Maybe<std::string> numerics;           // fast (default) | hf-exact
   Maybe<std::string> llm_int8_outliers;  // call (default) | row
+  Maybe<bool> lm_head_screening;         // absent: where it pays and fits
   Maybe<std::string> kv_cache_dtype;     // auto (default) | int8
   Maybe<std::string> packed_cache;       // off (default) | on | a directory; --packed-cache wins
   Maybe<std::string> accounting;         // full (default) | weights

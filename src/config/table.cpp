@@ -147,6 +147,15 @@ constexpr std::array kLoading = {
             "Outlier columns of 8bit. call: a column that is an outlier for one token of a prompt is one "
             "for all of them, as in bitsandbytes. row: each token for itself, so that a result never "
             "depends on what is computed beside it."},
+    Key{.name = "lm_head_screening",
+        .alias = "",
+        .slot = &M::lm_head_screening,
+        .section = kBeyond,
+        .effect =
+            "Greedy decoding and sampling by top_k (at most 128) look for the best tokens in an int8 copy of "
+            "the LM head, which bounds every score, and multiply only those exactly that could be among "
+            "them: the same tokens, half of the head's bytes read, half of its bytes more in memory. Absent: "
+            "where the head is a tenth of the weights or more and the copy fits."},
     Key{.name = "kv_cache_dtype",
         .alias = "",
         .slot = &M::kv_cache_dtype,

@@ -97,11 +97,16 @@ ProcessorList::ProcessorList(const Params& params, const PromptShape& shape)
   }
   biased_.sort_like_reference();
   bad_words_.sort_like_reference();
-  active_ = !biased_.entries.empty() || params.repetition_penalty != 1.0 || params.no_repeat_ngram_size > 0 ||
-            !bad_words_.entries.empty() || params.min_length > 0 || params.min_new_tokens > 0 ||
-            params.forced_bos_token_id || !params.forced_eos_token_id.empty() ||
-            params.remove_invalid_values || params.exponential_decay_length_penalty || !suppressed_.empty() ||
-            !begin_suppressed_.empty();
+  beyond_seen_ = !biased_.entries.empty() || !bad_words_.entries.empty() || params.min_length > 0 ||
+                 params.min_new_tokens > 0 || params.forced_bos_token_id ||
+                 !params.forced_eos_token_id.empty() || params.remove_invalid_values ||
+                 params.exponential_decay_length_penalty || !suppressed_.empty() ||
+                 !begin_suppressed_.empty();
+  active_ = beyond_seen_ || params.repetition_penalty != 1.0 || params.no_repeat_ngram_size > 0;
+}
+
+bool ProcessorList::only_lowers_seen() const {
+  return !beyond_seen_ && params_.repetition_penalty >= 1.0;
 }
 
 void ProcessorList::process(std::span<const uint32_t> ids, std::span<float> scores) {

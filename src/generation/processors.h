@@ -42,6 +42,8 @@ class ProcessorList {
 
   // False where process() never changes a row.
   bool active() const { return active_; }
+  // True where process() changes a row at most by lowering scores of ids that are in `ids`.
+  bool only_lowers_seen() const;
   // True where the rules leave `token` at -inf, or at the lowest float, whatever the model says (for drafts).
   bool forbids(std::span<const uint32_t> ids, uint32_t token);
 
@@ -70,7 +72,7 @@ class ProcessorList {
   PromptShape shape_;
   uint64_t max_length_;
   bool sampling_;
-  bool active_;
+  bool active_, beyond_seen_;
   Warpers warpers_;
   Phrases biased_, bad_words_;
   std::vector<uint32_t> eos_, forced_eos_, suppressed_, begin_suppressed_;

@@ -34,6 +34,14 @@ const Params& checked(const Params& params, uint64_t prompt_tokens, uint64_t voc
   return params;
 }
 
+// How many of the best scores decide, whatever the others are; 0 where all may.
+uint32_t deciding_scores(const Params& params, const ProcessorList& processors,
+                         const RequestOptions& options) {
+  if (options.trace_entries > 0 || !processors.only_lowers_seen()) return 0;
+  if (!is_sampling(params)) return 1;
+  return static_cast<uint32_t>(std::min<int64_t>(params.top_k, UINT32_MAX));
+}
+
 }  // namespace
 
 RequestState::RequestState(const Params& params, std::vector<uint32_t> prompt, uint64_t vocab_size,
@@ -47,6 +55,7 @@ RequestState::RequestState(const Params& params, std::vector<uint32_t> prompt, u
       stops_(params, prompt_tokens_, std::move(options.clock)),
       draws_(params.seed, options.stream) {
   assert(params.num_beams == 1);
+  best_wanted_ = deciding_scores(params, processors_, options);
   most_drafted_ = static_cast<uint64_t>(params.prompt_lookup_num_tokens.value_or(0));
   draft_width_ = std::min(most_drafted_, kFirstWidth);
 }
@@ -68,6 +77,23 @@ uint32_t RequestState::choose(std::span<float> logits, Step& step) {
     step.top.push_back(best_of(nullptr, probabilities_, trace_entries_));
   }
   return best;
+}
+
+WantedScores RequestState::wanted(std::span<const uint32_t> draft) {
+  if (best_wanted_ == 0 || !processors_.active()) return {best_wanted_, {}};
+  const auto add = [&](uint32_t id) {
+    const auto at = std::lower_bound(lowered_.begin(), lowered_.end(), id);
+    if (at == lowered_.end() || *at != id) lowered_.insert(at, id);
+  };
+  if (lowered_from_ == 0) {
+    lowered_.assign(ids_.begin(), ids_.end());
+    std::sort(lowered_.begin(), lowered_.end());
+    lowered_.erase(std::unique(lowered_.begin(), lowered_.end()), lowered_.end());
+    lowered_from_ = ids_.size();
+  }
+  for (; lowered_from_ < ids_.size(); ++lowered_from_) add(ids_[lowered_from_]);
+  for (const uint32_t id : draft) add(id);
+  return {best_wanted_, lowered_};
 }
 
 Step RequestState::push_logits(std::span<float> logits) {

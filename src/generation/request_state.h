@@ -30,6 +30,14 @@ struct Step {
   std::vector<TopProbabilities> top;
 };
 
+// What a row of scores must hold for the choice to come out the same: the so many best ones, and all that
+// equal the last of them; the others may be -inf. 0: every one. The best are to be had without `lowered`, ids
+// in ascending order whose scores the rules may lower first.
+struct WantedScores {
+  uint32_t best = 0;
+  std::span<const uint32_t> lowered;
+};
+
 struct RequestOptions {
   uint64_t masked_prefix = 0;  // leading pads in the prompt
   uint64_t stream = 0;         // tells sequences of one seed apart (num_return_sequences)
@@ -53,6 +61,9 @@ class RequestState {
 
   // Scores of the next token, vocab_size of them. The row is overwritten. Must not be called once finished.
   Step push_logits(std::span<float> logits);
+
+  // Of the rows for push_logits, or for push_draft_logits with that draft; valid until the next call.
+  WantedScores wanted(std::span<const uint32_t> draft = {});
 
   // A guess at the tokens that follow; empty where prompt lookup is off or finds nothing. It is as long as
   // guesses have been right of late, at most prompt_lookup_num_tokens.
@@ -78,6 +89,9 @@ class RequestState {
   std::optional<FinishReason> finished_;
   Candidates left_;
   std::vector<float> probabilities_;
+  uint32_t best_wanted_ = 0;
+  std::vector<uint32_t> lowered_;  // distinct ids, ascending, of the first lowered_from_ ids and drafts
+  size_t lowered_from_ = 0;
   uint64_t most_drafted_ = 0, draft_width_ = 0;  // tokens of a draft: what was asked for, and now
 };
 

@@ -68,6 +68,8 @@ constexpr float kInt8Step = 6.200124e-05f;
 constexpr float kInt8Inverse = 7.874015718698502e-3f;
 
 constexpr uint32_t kTernaryTokens = 4;
+// Of activations in two int8 digits: value = kDigitBase * high + low, both from -127 to 127.
+constexpr int32_t kDigitBase = 255;
 
 struct Kernels {
   std::string_view name;  // "reference", "avx2", "avx512"
@@ -108,6 +110,10 @@ struct Kernels {
   using GemvQuantized = void (*)(const void* panel_a, const void* panel_b, const void* codes,
                                  const float* scales, uint64_t cols, float* y_a, float* y_b);
   GemvQuantized gemv_quantized[kFormatCount];
+
+  // Rows of an int8 panel times activations of two digits, without scales: y[r] = float(S(high)) * kDigitBase
+  // + float(S(low)), rounded after each step. cols is padded; at most 2^17.
+  void (*dot_digits)(const void* panel, const int8_t* high, const int8_t* low, uint64_t cols, float* y);
 
   // The same sums for many tokens. Panel columns [k_begin, k_begin + k_count) as integers, out[k / 2][32][2],
   // and, for 4-bit formats, absmax[k_count / 64][32]. k_begin and k_count: multiples of 4 (int8) or 64.

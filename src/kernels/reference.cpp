@@ -16,6 +16,7 @@ constinit const Kernels kReference = {
     .gemv_quantized = {nullptr, nullptr, nullptr, reference::gemv_int8, reference::gemv_fixed<Format::nf4>,
                        reference::gemv_fixed<Format::nf4_nested>, reference::gemv_fixed<Format::fp4>,
                        reference::gemv_fixed<Format::fp4_nested>},
+    .dot_digits = reference::dot_digits,
     .expand_codes = {nullptr, nullptr, nullptr, reference::expand_int8_codes,
                      reference::expand_fixed_codes<Format::nf4>,
                      reference::expand_fixed_codes<Format::nf4_nested>,

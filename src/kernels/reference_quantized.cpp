@@ -85,6 +85,18 @@ void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, cons
   if (panel_b != nullptr) gemv_int8(panel_b, nullptr, codes, scales, cols, y_b, nullptr);
 }
 
+void dot_digits(const void* panel, const int8_t* high, const int8_t* low, uint64_t cols, float* y) {
+  for (uint32_t row = 0; row < kPanelRows; ++row) {
+    int32_t sum_high = 0, sum_low = 0;
+    for (uint64_t k = 0; k < cols; ++k) {
+      sum_high += int8_code(panel, row, k) * high[k];
+      sum_low += int8_code(panel, row, k) * low[k];
+    }
+    const float scaled = static_cast<float>(sum_high) * static_cast<float>(kDigitBase);
+    y[row] = scaled + static_cast<float>(sum_low);
+  }
+}
+
 template <Format F>
 void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                 uint64_t cols, float* y_a, float* y_b) {

@@ -106,6 +106,7 @@ class Pass {
     for (uint32_t i = 0; span.verifies && i < count; ++i) calls_.push_back({tokens() + i, 1});
     if (!span.verifies) calls_.push_back({tokens(), count});
     const uint64_t length = std::max(first + span.ids.size(), span.rope_length);
+    wanted_.push_back(span.wanted);
     rope_lengths_.push_back(grown_length(*span.sequence, length));
     for (size_t i = 0; i < span.ids.size(); ++i) {
       ids_.push_back(span.ids[i]);
@@ -141,8 +142,37 @@ class Pass {
   }
 
   // The row as the linear multiplies it. The parallel residual's one norm feeds two linears of one kind.
+  // Where projections have norms of their own, project() does it.
   void quantize(const Linear& linear, uint64_t t, float* row) {
-    if (d_.spec_->linear != LinearKind::dense) factors()[t] = quantize_row(dtype(), linear, row);
+    if (d_.spec_->linear != LinearKind::dense && !d_.spec_->linear_norm_eps)
+      factors()[t] = quantize_row(dtype(), linear, row);
+  }
+
+  struct Area {
+    float* data;  // [tokens][stride]
+    uint64_t stride;
+  };
+
+  // out = linear(in), complete after a barrier. Where its parts have norms of their own, each part's input is
+  // made in `scratch`, rows as long as those of `in`, which may be `in` if there is one part.
+  void project(const Worker& worker, const Linear& linear, Area in, float* scratch, Area out) {
+    const std::optional<float> eps = d_.spec_->linear_norm_eps;
+    if (!eps)
+      return multiply(worker, dtype(), linear, {in.data, in.stride, calls_, factors()}, tokens(), out.data,
+                      out.stride);
+    const Range mine = share(tokens(), worker.member, worker.members);
+    for (const Linear::Part& part : linear.parts) {
+      for (uint64_t t = mine.begin; t < mine.end; ++t) {
+        float* row = scratch + t * in.stride;
+        kernels_.rms_norm_l(dtype(), in.data + t * in.stride, part.own_norm.weight, part.own_norm.length,
+                            *eps, row);
+        factors()[t] = quantize_row(dtype(), linear, row);
+      }
+      d_.pool_->barrier();
+      multiply_part(worker, dtype(), linear, part, {scratch, in.stride, calls_, factors()}, tokens(),
+                    out.data, out.stride);
+      if (&part != &linear.parts.back()) d_.pool_->barrier();  // the others still read scratch
+    }
   }
 
   void embed(Range mine) {
@@ -197,8 +227,7 @@ class Pass {
       quantize(layer.qkv, t, normed(t));
     }
     wait(Section::norms);
-    multiply(worker, dtype(), layer.qkv, {normed(0), at_.hidden_stride, calls_, factors()}, tokens(), qkv(0),
-             at_.qkv_stride);
+    project(worker, layer.qkv, {normed(0), at_.hidden_stride}, branch(0), {qkv(0), at_.qkv_stride});
     wait(Section::qkv);
     for (uint64_t t = mine.begin; t < mine.end; ++t) prepare_token(layer, index, t);
     wait(Section::rope);
@@ -211,8 +240,7 @@ class Pass {
       }
       wait(Section::norms);
     }
-    multiply(worker, dtype(), layer.o, {attn(0), at_.attn_stride, calls_, factors()}, tokens(), branch(0),
-             at_.hidden_stride);
+    project(worker, layer.o, {attn(0), at_.attn_stride}, attn(0), {branch(0), at_.hidden_stride});
     wait(Section::out);
     if (spec.residual != ResidualKind::parallel_shared) {
       for (uint64_t t = mine.begin; t < mine.end; ++t) before_ffn(layer, t);
@@ -310,8 +338,9 @@ class Pass {
   void feed_forward(const Worker& worker, const LayerWeights& layer, Range mine) {
     const arch::Spec& spec = *d_.spec_;
     const auto activation = static_cast<kernels::Activation>(spec.activation);
-    multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride, calls_, factors()}, tokens(), up(0),
-             at_.up_stride);
+    const bool sequential = spec.residual == ResidualKind::sequential;
+    float* scratch = sequential ? branch(0) : branch2(0);  // of a parallel residual, branch is in use
+    project(worker, layer.up, {normed(0), at_.hidden_stride}, scratch, {up(0), at_.up_stride});
     // The columns are this member's own in both parts, so no barrier is needed before the activation.
     const Range columns = part_columns(worker, layer.up.parts[0]);
     const uint64_t count =
@@ -332,9 +361,7 @@ class Pass {
       }
       wait(Section::norms);
     }
-    float* out = spec.residual == ResidualKind::sequential ? branch(0) : branch2(0);
-    multiply(worker, dtype(), layer.down, {up(0), at_.up_stride, calls_, factors()}, tokens(), out,
-             at_.hidden_stride);
+    project(worker, layer.down, {up(0), at_.up_stride}, up(0), {scratch, at_.hidden_stride});
   }
 
   void after_ffn(const LayerWeights& layer, uint64_t t) {
@@ -357,6 +384,7 @@ class Pass {
       norm(d_.weights_->final_norm, x(logits_tokens_[r]), normed(r));
     wait(Section::norms);
     float* logits = base_ + at_.logits;
+    if (is_screened() && screen(worker, rows)) return;
     multiply(worker, dtype(), d_.weights_->lm_head, {normed(0), at_.hidden_stride, {}}, rows, logits,
              at_.logits_stride);
     clock_.lap(Section::head);
@@ -365,6 +393,38 @@ class Pass {
     for (uint32_t r = 0; r < rows; ++r)
       kernels_.softcap(dtype(), logits + r * at_.logits_stride + columns.begin, spec.final_softcap,
                        columns.end - columns.begin);
+  }
+
+  bool is_screened() const {
+    if (!d_.screen_ || !d_.screen_->usable()) return false;
+    for (const uint32_t token : logits_tokens_) {
+      const uint32_t best = wanted_[span_of_token_[token]].best;
+      if (best == 0 || best > kMostBest) return false;
+    }
+    return true;
+  }
+
+  // The panels that may hold a row's best logits; false where the hidden state is not finite.
+  bool screen(const Worker& worker, uint32_t count) {
+    HeadScreen& screen = *d_.screen_;
+    std::vector<HeadScreen::Row> rows;
+    for (uint32_t r = 0; r < count; ++r)
+      rows.push_back({normed(r), base_ + at_.logits + r * at_.logits_stride,
+                      wanted_[span_of_token_[logits_tokens_[r]]],
+                      reinterpret_cast<std::byte*>(worker.packed + r * at_.hidden_stride)});
+    screen.quantize(rows, share(count, worker.member, worker.members));
+    wait(Section::head);
+    if (!screen.finite(count)) return false;
+    screen.estimate(rows, worker.member);
+    wait(Section::head);
+    screen.mark(rows, worker.member);
+    wait(Section::head);
+    if (worker.member == 0) screen.list_marked();
+    wait(Section::head);
+    multiply_panels(worker, dtype(), d_.weights_->lm_head, screen.marked(),
+                    {normed(0), at_.hidden_stride, {}}, count, base_ + at_.logits, at_.logits_stride);
+    clock_.lap(Section::head);
+    return true;
   }
 
   void observe(uint64_t layer, uint32_t member) {
@@ -381,6 +441,7 @@ class Pass {
   float* base_ = nullptr;
   std::vector<AttentionSpan> spans_;
   std::vector<Call> calls_;
+  std::vector<WantedLogits> wanted_;  // of each span
   std::vector<uint64_t> rope_lengths_;
   std::vector<uint32_t> ids_;
   std::vector<uint32_t> span_of_token_;
@@ -412,6 +473,10 @@ size_t Decoder::area_of(devices::Device* device, bool has_head) {
   const plan::WorkspaceLayout at = plan::workspace_layout(*spec_, limits);
   areas_.push_back({device, at, device->allocate(at.total_floats * sizeof(float), "the workspace")});
   return areas_.size() - 1;
+}
+
+void Decoder::screen_head(devices::Device& device) {
+  screen_.emplace(weights_->lm_head, weights_->dtype, device, *pool_, limits_.logits_rows);
 }
 
 void Decoder::forward(std::span<const Span> spans) {

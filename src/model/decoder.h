@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "base/thread_pool.h"
 #include "devices/device.h"
 #include "model/attention.h"
+#include "model/head_screen.h"
 #include "model/kv_cache.h"
 #include "model/rope.h"
 #include "model/section_times.h"
@@ -26,6 +28,7 @@ struct Span {
   uint32_t logits_rows = 0;       // logits wanted of the last so many tokens
   uint64_t rope_length = 0;  // length that length-dependent rotary scaling sees; 0 = up to the span's end
   bool verifies = false;     // a guess: its tokens are to come out as if they were computed one by one
+  WantedLogits wanted = {};  // of its rows: what else is left out may come out as -inf
 };
 
 struct ExecDevices {
@@ -62,6 +65,11 @@ class Decoder {
   KvCache& cache() { return *cache_; }
   const arch::Spec& spec() const { return *spec_; }
 
+  // Passes whose rows all want only their best logits look for them in a copy of the head on `device`, which
+  // holds the head.
+  void screen_head(devices::Device& device);
+  const HeadScreen* head_screen() const { return screen_ ? &*screen_ : nullptr; }
+
   // Called before each pass, on the caller's thread; may throw to refuse it, and nothing is appended then.
   void before_pass(std::function<void()> check) { before_pass_ = std::move(check); }
 
@@ -96,6 +104,7 @@ class Decoder {
   std::function<void()> before_pass_;
   Observer observer_;
   SectionTimes* times_ = nullptr;
+  std::optional<HeadScreen> screen_;
 };
 
 }  // namespace rhapsode::model

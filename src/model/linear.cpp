@@ -61,6 +61,24 @@ void round_sums(const Product& product, float* sums, uint64_t count) {
   if (product.dtype != compute) product.worker->kernels->round_row(product.dtype, sums, count);
 }
 
+// `packed_for`: the part whose tokens are packed now, or null. Returns the same for the part after it.
+const Linear::Part* run_part(const Product& product, const Linear::Part* packed_for) {
+  const Worker& worker = *product.worker;
+  const Linear::Part& part = *product.part;
+  const Range panels = share(part.panels, worker.member, worker.members);
+  const Route route = route_of(part.format);
+  const bool ready = packed_for != nullptr && same_input(*packed_for, part);
+  if (!ready && takes_tiles(product, route)) {
+    if (packed_for != nullptr) worker.pool->barrier();  // the others still read what is packed
+    pack(product, route);
+    worker.pool->barrier();
+  }
+  run(product, route, panels, ready);
+  // A single token's codes lie where the outlier columns are expanded: the next part makes them anew.
+  const bool spent = route == Route::int8 && add_outliers(product, panels) && product.tokens == 1;
+  return spent ? nullptr : &part;
+}
+
 }  // namespace
 
 Route route_of(const plan::WeightFormat& format) {
@@ -112,6 +130,20 @@ float quantize_row(Dtype dtype, const Linear& linear, float* x) {
   return factor;
 }
 
+void multiply_panels(const Worker& worker, Dtype dtype, const Linear& linear,
+                     std::span<const uint32_t> panels, Rows x, uint32_t tokens, float* y, uint64_t y_stride) {
+  const Linear::Part& part = linear.parts.front();
+  const Product product{&worker, &linear, &part, dtype, x, tokens, y, y_stride};
+  const Route route = route_of(part.format);
+  if (takes_tiles(product, route)) {
+    pack(product, route);
+    worker.pool->barrier();
+  }
+  const Range mine = share(panels.size(), worker.member, worker.members);
+  for (uint64_t i = mine.begin; i < mine.end; ++i)
+    run(product, route, {panels[i], uint64_t{panels[i]} + 1}, false);
+}
+
 Range part_columns(const Worker& worker, const Linear::Part& part) {
   const Range panels = share(part.panels, worker.member, worker.members);
   return {(part.first_panel + panels.begin) * kPanelRows, (part.first_panel + panels.end) * kPanelRows};
@@ -120,21 +152,13 @@ Range part_columns(const Worker& worker, const Linear::Part& part) {
 void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, uint32_t tokens, float* y,
               uint64_t y_stride) {
   const Linear::Part* packed_for = nullptr;
-  for (const Linear::Part& part : linear.parts) {
-    const Product product{&worker, &linear, &part, dtype, x, tokens, y, y_stride};
-    const Range panels = share(part.panels, worker.member, worker.members);
-    const Route route = route_of(part.format);
-    const bool ready = packed_for != nullptr && same_input(*packed_for, part);
-    if (!ready && takes_tiles(product, route)) {
-      if (packed_for != nullptr) worker.pool->barrier();  // the others still read what is packed
-      pack(product, route);
-      worker.pool->barrier();
-    }
-    packed_for = &part;
-    run(product, route, panels, ready);
-    // A single token's codes lie where the outlier columns are expanded: the next part makes them anew.
-    if (route == Route::int8 && add_outliers(product, panels) && tokens == 1) packed_for = nullptr;
-  }
+  for (const Linear::Part& part : linear.parts)
+    packed_for = run_part({&worker, &linear, &part, dtype, x, tokens, y, y_stride}, packed_for);
+}
+
+void multiply_part(const Worker& worker, Dtype dtype, const Linear& linear, const Linear::Part& part, Rows x,
+                   uint32_t tokens, float* y, uint64_t y_stride) {
+  run_part({&worker, &linear, &part, dtype, x, tokens, y, y_stride}, nullptr);
 }
 
 }  // namespace rhapsode::model

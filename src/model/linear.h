@@ -52,6 +52,15 @@ Route route_of(const plan::WeightFormat& format);
 void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, uint32_t tokens, float* y,
               uint64_t y_stride);
 
+// The same of one part alone, whose input is not that of the others.
+void multiply_part(const Worker& worker, Dtype dtype, const Linear& linear, const Linear::Part& part, Rows x,
+                   uint32_t tokens, float* y, uint64_t y_stride);
+
+// Of a dense linear of one part without ternary factors: the columns of the listed panels alone, shared out
+// anew.
+void multiply_panels(const Worker& worker, Dtype dtype, const Linear& linear,
+                     std::span<const uint32_t> panels, Rows x, uint32_t tokens, float* y, uint64_t y_stride);
+
 // In place, a row as a ternary linear multiplies it: its int8 values, or (hf-exact) these divided by their
 // factor and rounded. Returns the factor.
 float quantize_row(Dtype dtype, const Linear& linear, float* x);

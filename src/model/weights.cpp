@@ -58,7 +58,10 @@ class Loader {
     linear.int8_threshold = formats_.int8_threshold;
     linear.int8_row_outliers = formats_.int8_row_outliers;
     linear.parts.resize(source.parts.size());
-    for (size_t i = 0; i < source.parts.size(); ++i) place_part(source, i, linear);
+    for (size_t i = 0; i < source.parts.size(); ++i) {
+      place_part(source, i, linear);
+      place(source.parts[i].own_norm, linear.parts[i].own_norm);
+    }
     const uint64_t bias_bytes = plan::bias_bytes(source);
     if (bias_bytes > 0) {
       for (const LinearPart& part : source.parts) describe("bias", part.bias, bias_bytes);

@@ -16,6 +16,12 @@
 
 namespace rhapsode::model {
 
+struct Norm {
+  float* weight = nullptr;  // [length], null where the model has no such norm
+  float* bias = nullptr;
+  uint64_t length = 0;
+};
+
 // Packed matrices that share their input: each part is a sequence of panels of its own, its outputs stand
 // after those of the parts before it.
 struct Linear {
@@ -28,6 +34,7 @@ struct Linear {
     std::byte* data = nullptr;  // [panels][panel_bytes]
     plan::WeightFormat format;
     float weight_scale = 1.0f;  // ternary only
+    Norm own_norm = {};         // ternary only: of this part's input alone
 
     // By number within the part.
     const std::byte* panel(uint64_t index) const { return data + index * panel_bytes; }
@@ -39,12 +46,6 @@ struct Linear {
   // int8 only.
   float int8_threshold = 6.0f;
   bool int8_row_outliers = false;
-};
-
-struct Norm {
-  float* weight = nullptr;  // [length], null where the model has no such norm
-  float* bias = nullptr;
-  uint64_t length = 0;
 };
 
 struct LayerWeights {

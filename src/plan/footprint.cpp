@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "arch/tensor_names.h"
 #include "base/checked.h"
 #include "kernels/kernels.h"
 
@@ -66,10 +67,7 @@ uint64_t layer_bytes(const Formats& formats, const arch::LayerTensors& layer) {
   uint64_t bytes = 0;
   for (const arch::LinearSource* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down})
     bytes += whole_linear(formats, *linear);
-  for (const arch::NormSource* norm :
-       {&layer.input_norm, &layer.q_norm, &layer.k_norm, &layer.attn_sub_norm, &layer.post_attention_norm,
-        &layer.pre_ffn_norm, &layer.ffn_sub_norm, &layer.post_ffn_norm})
-    bytes += norm_bytes(*norm);
+  for (const arch::NormSource* norm : arch::layer_norms(layer)) bytes += norm_bytes(*norm);
   return bytes;
 }
 
@@ -99,6 +97,19 @@ uint64_t kv_blocks(uint64_t context_tokens) {
 
 uint64_t kv_bytes(const arch::Spec& spec, Dtype kv_dtype, uint64_t context_tokens) {
   return kv_blocks(context_tokens) * kv_block_bytes(spec, kv_dtype);
+}
+
+uint64_t screen_codes_bytes(uint64_t rows, uint64_t cols) {
+  return round_up(quant::packed_bytes(quant::Format::int8, rows, cols), kAlignBytes);
+}
+
+uint64_t screen_bounds_bytes(uint64_t rows) {
+  return round_up(padded_rows(rows) * sizeof(float), kAlignBytes);
+}
+
+uint64_t head_screen_bytes(const arch::LinearSource& head) {
+  const uint64_t rows = head.parts.front().rows;
+  return screen_codes_bytes(rows, head.cols) + 2 * screen_bounds_bytes(rows);
 }
 
 WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limits) {

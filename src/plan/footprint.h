@@ -47,6 +47,11 @@ uint64_t kv_block_bytes(const arch::Spec& spec, Dtype kv_dtype);  // one block o
 uint64_t kv_blocks(uint64_t context_tokens);
 uint64_t kv_bytes(const arch::Spec& spec, Dtype kv_dtype, uint64_t context_tokens);
 
+// Of the screen of a head: int8 copies of its rows, and twice a bound for each.
+uint64_t screen_codes_bytes(uint64_t rows, uint64_t cols);
+uint64_t screen_bounds_bytes(uint64_t rows);
+uint64_t head_screen_bytes(const arch::LinearSource& head);
+
 // Buffers of a forward pass: strides and offsets in floats from the start of the workspace.
 struct WorkspaceLayout {
   uint64_t hidden_stride, qkv_stride, attn_stride, up_stride, logits_stride;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "arch/tensor_names.h"
+
 namespace rhapsode::plan {
 namespace {
 
@@ -113,9 +115,7 @@ class Builder {
     const auto own_name = [&](const std::string& in_checkpoint) {
       return name + in_checkpoint.substr(layer.module.size());
     };
-    for (const arch::NormSource* source :
-         {&layer.input_norm, &layer.q_norm, &layer.k_norm, &layer.attn_sub_norm, &layer.post_attention_norm,
-          &layer.pre_ffn_norm, &layer.ffn_sub_norm, &layer.post_ffn_norm})
+    for (const arch::NormSource* source : arch::layer_norms(layer))
       if (!source->weight.empty())
         module.children.push_back(
             norm(own_name(source->weight.substr(0, source->weight.rfind('.'))), *source));

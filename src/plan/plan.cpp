@@ -296,6 +296,57 @@ void note_dequantized(const PlanRequest& request, Plan& plan) {
          "their blocks are no runs of 64 columns of one row; they hold the dequantized values"});
 }
 
+// Why the head cannot be screened; empty where it can.
+std::string unscreenable(const PlanRequest& request, const Plan& plan) {
+  const arch::Spec& spec = request.architecture->spec;
+  const arch::LinearSource& head = request.tensors->lm_head;
+  if (!quant::is_dense(plan.formats.of(head.parts.front(), head.cols).format))
+    return "the LM head is quantized";
+  if (!head.parts.front().bias.empty()) return "the LM head has a bias";
+  if (spec.final_softcap != 0.0f) return "final_logit_softcapping bends the scores";
+  for (size_t u = 0; u < plan.units.size(); ++u)
+    if (plan.units[u].has_head() && plan.placement.exec[u] != plan.placement.home[u])
+      return "the LM head is offloaded";
+  return {};
+}
+
+// The head as a part of what a token reads.
+double head_share(const PlanRequest& request, const Plan& plan) {
+  const auto head = static_cast<double>(head_bytes(plan.formats, *request.tensors));
+  double all = head;
+  for (const arch::LayerTensors& layer : request.tensors->layers)
+    all += static_cast<double>(layer_bytes(plan.formats, layer));
+  return head / all;
+}
+
+// The screen changes no placement: it takes room that is left on the head's device, unless it is asked for.
+void add_head_screen(const PlanRequest& request, Plan& plan) {
+  const auto& asked = request.entry->lm_head_screening;
+  const std::string problem = unscreenable(request, plan);
+  if (asked && asked->value && !problem.empty())
+    throw Error(ErrorKind::unsupported, "no-screening", "lm_head_screening cannot be used: " + problem)
+        .in(asked->origin.file, asked->origin.line, asked->origin.column)
+        .at("lm_head_screening")
+        .saw("true")
+        .want("false, or no such key");
+  const bool wanted = asked ? asked->value : head_share(request, plan) >= kLeastHeadShare;
+  if (!wanted || !problem.empty() || !plan.fits) return;
+  const uint64_t bytes = head_screen_bytes(request.tensors->lm_head);
+  for (size_t u = 0; u < plan.units.size(); ++u) {
+    if (!plan.units[u].has_head()) continue;
+    DevicePlan& device = plan.devices[plan.placement.exec[u]];
+    const uint64_t total = device.total_bytes();
+    if (total + bytes <= device.limit_bytes) {
+      device.workspace_bytes += bytes;
+      plan.head_screen_bytes = bytes;
+    } else if (asked) {
+      plan.fits = false;
+      device.workspace_bytes += bytes;
+      plan.bytes_short = total + bytes - device.limit_bytes;
+    }
+  }
+}
+
 // Disk is shown where something lies on it or it is listed.
 void drop_unused_disk(const MemoryLimits& limits, Plan& plan) {
   if (plan.devices.back().kind == "disk" && plan.devices.back().total_bytes() == 0 &&
@@ -320,6 +371,7 @@ Plan plan_as_asked(const PlanRequest& request) {
   plan.devices = plan.placement.devices;
   plan.fits = plan.placement.fits();
   plan.bytes_short = plan.fits ? 0 : short_of(plan, layout.limits());
+  add_head_screen(request, plan);
   map_modules(plan);
   note_offload(request, layout.limits(), plan);
   note_dequantized(request, plan);

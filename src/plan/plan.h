@@ -41,6 +41,7 @@ struct Plan {
   std::vector<Unit> units;                                      // in model order
   Placement placement;                                          // of the units, by index into devices
   std::vector<std::pair<std::string, std::string>> device_map;  // module -> device, in model order
+  uint64_t head_screen_bytes = 0;  // part of a workspace; 0: the head is multiplied whole
   uint64_t max_context = 0;  // longest context that fits, at most max_position_embeddings; 0 where none does
   uint64_t bytes_short = 0;
   // Of a misfit: limits that would do, device by device in proportion to those there are, verified by
@@ -69,6 +70,7 @@ struct PlanRequest {
 uint64_t total_bytes(const Plan& plan);
 
 constexpr uint32_t kChunkTokens = 256;      // prompt tokens in one pass
+constexpr double kLeastHeadShare = 0.1;     // of a token's weights: from here on the head is screened
 constexpr uint64_t kDefaultContext = 4096;  // reserved where nothing says how long a conversation will be
 
 // Throws Error(unsupported) for what this build cannot do; a misfit is a Plan with fits == false.

@@ -22,8 +22,8 @@ uint64_t matrix_elements(const arch::ModelTensors& tensors) {
   return elements;
 }
 
-uint64_t packed_bytes(const arch::ModelTensors& tensors, const plan::Formats& formats) {
-  uint64_t bytes = plan::head_bytes(formats, tensors);
+uint64_t layers_bytes(const arch::ModelTensors& tensors, const plan::Formats& formats) {
+  uint64_t bytes = 0;
   for (const arch::LayerTensors& layer : tensors.layers) bytes += plan::layer_bytes(formats, layer);
   return bytes;
 }
@@ -34,6 +34,15 @@ double median(std::vector<double> values) {
 }
 
 }  // namespace
+
+uint64_t head_bytes_per_pass(Session& session) {
+  const uint64_t whole = plan::head_bytes(session.plan().formats, session.assembly().tensors);
+  const model::HeadScreen* screen = session.decoder().head_screen();
+  if (screen == nullptr || screen->counts().passes == 0) return whole;
+  const model::HeadScreen::Counts& counts = screen->counts();
+  const uint64_t panels = counts.panels / counts.passes;
+  return panels * screen->bytes_of_panel() + whole * counts.exact_panels / counts.panels;
+}
 
 BenchRound bench_round(Session& session, const BenchOptions& options,
                        const std::function<void()>& prompt_done) {
@@ -54,7 +63,7 @@ BenchRound bench_round(Session& session, const BenchOptions& options,
     const auto row = decoder.logits(0);
     const uint32_t id = static_cast<uint32_t>(std::max_element(row.begin(), row.end()) - row.begin());
     round.choosing_ms += choosing.milliseconds();
-    const model::Span span{&sequence, {&id, 1}, 1};
+    const model::Span span{&sequence, {&id, 1}, 1, 0, false, {1, {}}};
     decoder.forward({&span, 1});
   }
   round.decode_ms = decode_time.milliseconds();
@@ -87,7 +96,7 @@ BenchResult bench(Session& session, const BenchOptions& options,
   out.first_token_ms = median(prompt_ms);
   out.prompt_tokens_per_s = static_cast<double>(options.prompt_tokens) * 1e3 / out.first_token_ms;
   out.decode_tokens_per_s = static_cast<double>(options.new_tokens) * 1e3 / median(decode_ms);
-  out.weight_bytes_per_token = packed_bytes(assembly.tensors, plan.formats);
+  out.weight_bytes_per_token = layers_bytes(assembly.tensors, plan.formats) + head_bytes_per_pass(session);
   const uint64_t context = options.prompt_tokens + options.new_tokens / 2;
   const uint64_t kv_bytes =
       context * plan::kv_block_bytes(spec, plan.formats.kv_dtype) / kernels::kBlockTokens;

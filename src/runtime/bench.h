@@ -41,6 +41,9 @@ struct BenchRound {
 BenchRound bench_round(Session& session, const BenchOptions& options,
                        const std::function<void()>& prompt_done = {});
 
+// Of the LM head: all of it, or what its screen has read on average so far.
+uint64_t head_bytes_per_pass(Session& session);
+
 // The session's plan must hold prompt_tokens + new_tokens. peak_rss_bytes is taken before the roofline is
 // measured.
 BenchResult bench(Session& session, const BenchOptions& options,

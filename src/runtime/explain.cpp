@@ -183,7 +183,8 @@ Explanation explain(Session& session, const BenchOptions& options, const BenchRe
   decoder.time_sections(nullptr);
   prompt.total_ms = round.prompt_ms;
   decode.total_ms = round.decode_ms;
-  const Bytes bytes = weight_bytes(session.assembly().tensors, session.plan().formats);
+  Bytes bytes = weight_bytes(session.assembly().tensors, session.plan().formats);
+  bytes.head = static_cast<double>(head_bytes_per_pass(session));
   Explanation out;
   out.decode = parts_of(decode, round.choosing_ms, &bytes);
   out.prompt = parts_of(prompt, 0.0, nullptr);

@@ -33,6 +33,12 @@ class Writer {
   model::Sequence& sequence() { return sequence_; }
   // Guidance: the same answer after the prompt's last token alone.
   model::Sequence& unconditional() { return unconditional_; }
+  // Guidance mixes two whole rows.
+  model::WantedLogits wanted(std::span<const uint32_t> draft = {}) {
+    if (guided()) return {};
+    const generation::WantedScores scores = state_.wanted(draft);
+    return {scores.best, scores.lowered};
+  }
   bool finished() const { return reason_.has_value(); }
   FinishReason reason() const { return *reason_; }
   void cancel() { reason_ = FinishReason::cancelled; }
@@ -205,7 +211,7 @@ class Run {
         continue;
       }
       together.push_back(i);
-      spans.push_back({&writer.sequence(), writer.state().ids().last(1), 1});
+      spans.push_back({&writer.sequence(), writer.state().ids().last(1), 1, 0, false, writer.wanted()});
       if (writer.guided()) spans.push_back({&writer.unconditional(), writer.state().ids().last(1), 1});
     }
     if (!spans.empty()) decoder_.forward(spans);
@@ -240,7 +246,8 @@ class Run {
     if (draft.empty() || decoder_.crosses_rope_switch(writer.sequence(), draft.size() + 1)) return false;
     std::vector<uint32_t> ids{writer.state().ids().back()};
     ids.insert(ids.end(), draft.begin(), draft.end());
-    const model::Span span{&writer.sequence(), ids, static_cast<uint32_t>(ids.size()), 0, true};
+    const model::Span span{&writer.sequence(),  ids, static_cast<uint32_t>(ids.size()), 0, true,
+                           writer.wanted(draft)};
     decoder_.forward({&span, 1});
     std::vector<float> rows;
     std::vector<TopEntries> tops;

@@ -72,6 +72,7 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
   const uint64_t blocks = sequences * plan::kv_blocks(plan.limits.context_tokens);
   cache_ = std::make_unique<model::KvCache>(spec, plan.formats.kv_dtype, blocks, places.exec.layers);
   decoder_ = std::make_unique<model::Decoder>(spec, weights_, places.exec, *pool_, *cache_, plan.limits);
+  if (plan.head_screen_bytes > 0) decoder_->screen_head(*places.exec.head);
   decoder_->before_pass([watch = memory_.get()] { watch->check(); });
   load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }

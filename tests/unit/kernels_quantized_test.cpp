@@ -152,6 +152,26 @@ TEST(KernelsQuantized, Int8SetsEqualTheReference) {
     check_sets(matrix(Format::int8, 29, cols, static_cast<uint32_t>(cols)), 5);
 }
 
+TEST(KernelsQuantized, TwoDigitsEqualTheReference) {
+  std::mt19937 random(5);
+  for (const uint64_t cols : {4u, 12u, 72u, 580u, 4096u}) {
+    const Matrix m = matrix(Format::int8, 31, cols, 3);
+    std::vector<int8_t> high(cols), low(cols);
+    for (uint64_t k = 0; k < cols; ++k) {
+      high[k] = static_cast<int8_t>(static_cast<int>(random() % 255) - 127);
+      low[k] = static_cast<int8_t>(k % 3 == 0 ? (random() % 2 == 0 ? -127 : 127) : 1);
+    }
+    std::vector<float> expected(32);
+    select_kernels("reference").dot_digits(m.panel.data(), high.data(), low.data(), cols, expected.data());
+    for (const KernelSet& set : kernel_sets()) {
+      if (!set.supported) continue;
+      std::vector<float> y(32);
+      set.kernels->dot_digits(m.panel.data(), high.data(), low.data(), cols, y.data());
+      EXPECT_EQ(std::memcmp(y.data(), expected.data(), 128), 0) << set.kernels->name << " " << cols;
+    }
+  }
+}
+
 TEST(KernelsQuantized, FourBitSetsEqualTheReference) {
   for (const Format format : kFourBit)
     for (const uint64_t cols : {64u, 128u, 320u, 64u * 172})

@@ -21,13 +21,17 @@ std::optional<Error> error_with(const char* key, const Json& value) {
   return error_of([&] { read_architecture(scratch.path().string()); });
 }
 
-TEST(LinearKindOf, NormsInsideTheLinearsAreRefused) {
-  const std::optional<Error> error = error_with("use_rms_norm", true);
-  ASSERT_TRUE(error);
-  EXPECT_EQ(error->kind, ErrorKind::unsupported);
-  EXPECT_EQ(error->path, "/quantization_config/use_rms_norm");
-  EXPECT_FALSE(error_with("use_rms_norm", false));
-  EXPECT_FALSE(error_with("rms_norm_eps", 1e-6));  // means nothing without the norms
+TEST(LinearKindOf, NormsInsideTheLinearsHaveAnEpsilonOfTheirOwn) {
+  const Json config = read_json_file(golden_directory("bitnet-norms") + "/config.json");
+  const auto eps_with = [&](const char* key, const Json& value) {
+    Json changed = config;
+    changed["quantization_config"][key] = value;
+    return parse_architecture(changed.dump(), "config.json").spec.linear_norm_eps;
+  };
+  EXPECT_EQ(eps_with("rms_norm_eps", 3e-3), 3e-3f);
+  EXPECT_EQ(eps_with("rms_norm_eps", nullptr), 1e-6f);
+  EXPECT_EQ(eps_with("use_rms_norm", false), std::nullopt);
+  EXPECT_EQ(error_with("use_rms_norm", "yes").value().path, "/quantization_config/use_rms_norm");
 }
 
 TEST(LinearKindOf, UnknownWordsAreRefused) {

@@ -75,6 +75,28 @@ def online(directory):
     set_quantization(directory, "autobitlinear", "online")
 
 
+def with_norms(convert):
+    """use_rms_norm: each projection normalizes its own input, with weights and an epsilon of its own."""
+
+    def convert_and_add(directory):
+        convert(directory)
+        tensors = load_file(directory / "model.safetensors")
+        dtype = tensors["model.norm.weight"].dtype
+        config = json.loads((directory / "config.json").read_text())
+        rows = {"o_proj": config["hidden_size"], "down_proj": config["intermediate_size"]}
+        generator = torch.Generator().manual_seed(5)
+        for module in sorted(n.removesuffix(".weight") for n in tensors if n.endswith("_proj.weight")):
+            length = rows.get(module.rsplit(".", 1)[1], config["hidden_size"])
+            weight = 1.0 + 0.3 * torch.randn(length, generator=generator)
+            tensors[module + ".rms_norm.weight"] = weight.to(dtype)
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        (directory / "model.safetensors").chmod(0o644)
+        config["quantization_config"] |= {"use_rms_norm": True, "rms_norm_eps": 3e-3}
+        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    return convert_and_add
+
+
 VARIANTS = variants_of(
     "bitnet",
     BASE,
@@ -90,6 +112,10 @@ VARIANTS = variants_of(
         "unpacked": {"after_write": unpacked, "stored": "float32", "config": {"num_key_value_heads": 1, "hidden_size": 48}, "long_length": 48},
         "online": {"after_write": online, "stored": "float32"},
         "online-bf16": {"after_write": online, "primary": "bfloat16"},
+        "norms": {"after_write": with_norms(packed("autobitlinear")), "stored": "float32", "long_length": 48},
+        "norms-divide": {"after_write": with_norms(packed("bitlinear")), "stored": "float32", "config": BIAS, "long_length": 48},
+        "norms-online": {"after_write": with_norms(online), "stored": "float32", "config": {"num_key_value_heads": 1, "hidden_size": 48}, "long_length": 48},
+        "norms-bf16": {"after_write": with_norms(packed("autobitlinear")), "primary": "bfloat16", "config": BIAS, "long_length": 48},
         "masters": {
             "config": {"num_key_value_heads": 1, "hidden_size": 48, "intermediate_size": 52},
             "dtypes": ("bfloat16",),

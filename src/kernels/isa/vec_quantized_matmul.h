@@ -49,6 +49,25 @@ void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, cons
   }
 }
 
+void dot_digits(const void* panel, const int8_t* high, const int8_t* low, uint64_t cols, float* y) {
+  const uint8_t* w = static_cast<const uint8_t*>(panel) + quant::kInt8HeaderBytes;
+  I high_sums[kPanelVectors], low_sums[kPanelVectors];
+  at_each<kPanelVectors>([&](auto v) { high_sums[v] = low_sums[v] = splat_i(0); });
+  for (uint64_t k = 0; k < cols; k += 4, w += 4 * kPanelRows) {
+    const I high_quad = splat_dword(high + k), low_quad = splat_dword(low + k);
+    at_each<kPanelVectors>([&](auto v) {
+      if constexpr (v * kWidth * 4 % 64 == 0) prefetch_ahead(w + v * kWidth * 4);
+      const I quads = load_dwords(w + v * kWidth * 4);
+      high_sums[v] = added(high_sums[v], multiply_quads8(quads, high_quad));
+      low_sums[v] = added(low_sums[v], multiply_quads8(quads, low_quad));
+    });
+  }
+  at_each<kPanelVectors>([&](auto v) {
+    const F scaled = to_float(high_sums[v]) * splat(static_cast<float>(kDigitBase));
+    store(y + v * kWidth, scaled + to_float(low_sums[v]));
+  });
+}
+
 // A 4-bit code table as two tables of bytes: the halves of its fixed-point values.
 struct CodeTable {
   I low;

@@ -28,6 +28,7 @@ constexpr Kernels table(std::string_view name) {
       .gemv_quantized = {nullptr, nullptr, nullptr, gemv_int8, gemv_fixed<Format::nf4>,
                          gemv_fixed<Format::nf4_nested>, gemv_fixed<Format::fp4>,
                          gemv_fixed<Format::fp4_nested>},
+      .dot_digits = dot_digits,
       .expand_codes = {nullptr, nullptr, nullptr, expand_int8_codes, expand_fixed_codes<Format::nf4>,
                        expand_fixed_codes<Format::nf4_nested>, expand_fixed_codes<Format::fp4>,
                        expand_fixed_codes<Format::fp4_nested>},
