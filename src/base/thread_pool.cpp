@@ -1,7 +1,8 @@
 // A team that waits by spinning for a bounded time and then sleeps, so that short regions start fast and an
-// idle process uses no CPU. Knows nothing of work sizes.
+// idle process uses no CPU.
 #include "base/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cassert>
 #include <exception>
@@ -52,12 +53,34 @@ bool crossed(uint32_t before, uint32_t now) {
   return ((before ^ now) & (kFailure - 1)) != 0;
 }
 
+// What is left of a member's share in one turn of hand_out, as one word that members exchange. Whoever comes
+// first in a turn, the owner or another, puts the whole share there. A member ends its turn when nothing is
+// left in any word, so a word of a later turn says that this one is over.
+struct Left {
+  uint16_t turn;
+  uint64_t begin, end;
+
+  static constexpr uint64_t kMost = (1u << 24) - 1;
+  static Left of(uint64_t word) {
+    return {static_cast<uint16_t>(word >> 48), word >> 24 & kMost, word & kMost};
+  }
+  uint64_t word() const { return uint64_t{turn} << 48 | begin << 24 | end; }
+  // < 0: of an earlier turn; turns are near each other, so that their numbers may wrap.
+  int16_t after(uint16_t number) const { return static_cast<int16_t>(turn - number); }
+};
+
 }  // namespace
 
 struct ThreadPool::Impl {
   using Task = std::function<void(uint32_t)>;
 
+  struct alignas(64) Member {
+    std::atomic<uint64_t> left{0};
+    uint16_t turn = 0;  // its own
+  };
+
   const uint32_t threads;
+  std::vector<Member> members;
   std::vector<std::thread> workers;
   std::vector<std::exception_ptr> errors;  // one a member
 
@@ -72,7 +95,8 @@ struct ThreadPool::Impl {
 
   const uint32_t spins;
 
-  explicit Impl(uint32_t n) : threads(n), errors(n), spins(n > usable_cores() ? kSharedSpins : kSpins) {}
+  explicit Impl(uint32_t n)
+      : threads(n), members(n), errors(n), spins(n > usable_cores() ? kSharedSpins : kSpins) {}
 
   void execute(uint32_t member) {
     try {
@@ -140,6 +164,10 @@ void ThreadPool::run(const std::function<void(uint32_t member)>& task) {
   impl.task = &task;
   impl.arrived.store(0, std::memory_order_relaxed);
   impl.failed.store(false, std::memory_order_relaxed);
+  for (Impl::Member& member : impl.members) {  // a region that failed leaves them apart
+    member.left.store(0, std::memory_order_relaxed);
+    member.turn = 0;
+  }
   if (impl.threads > 1) {
     impl.unfinished.store(impl.threads - 1, std::memory_order_relaxed);
     impl.region.fetch_add(1, std::memory_order_release);
@@ -155,6 +183,49 @@ void ThreadPool::run(const std::function<void(uint32_t member)>& task) {
     error = nullptr;
   }
   std::rethrow_exception(first);
+}
+
+ThreadPool::Turn ThreadPool::begin_turn(uint32_t member, uint64_t n) {
+  assert(n <= Left::kMost);
+  Impl::Member& own = impl_->members[member];
+  const Turn turn{member, ++own.turn, n};
+  const Range mine = share(n, member, impl_->threads);
+  uint64_t seen = own.left.load(std::memory_order_relaxed);
+  while (Left::of(seen).after(turn.number) < 0 &&
+         !own.left.compare_exchange_weak(seen, Left{turn.number, mine.begin, mine.end}.word(),
+                                         std::memory_order_acq_rel, std::memory_order_relaxed)) {
+  }
+  return turn;
+}
+
+bool ThreadPool::take_from(const Turn& turn, uint32_t owner, uint64_t most, Range& piece) {
+  std::atomic<uint64_t>& word = impl_->members[owner].left;
+  uint64_t seen = word.load(std::memory_order_relaxed);
+  for (;;) {
+    Left left = Left::of(seen);
+    if (left.after(turn.number) > 0) return false;
+    if (left.after(turn.number) < 0) {
+      const Range all = share(turn.n, owner, impl_->threads);
+      left = {turn.number, all.begin, all.end};
+    }
+    const uint64_t count = left.end - left.begin, taken = std::min(most, (count + 1) / 2);
+    if (taken == 0) return false;
+    if (owner == turn.member) {
+      piece = {left.begin, left.begin + taken};
+      left.begin += taken;
+    } else {
+      piece = {left.end - taken, left.end};
+      left.end -= taken;
+    }
+    if (word.compare_exchange_weak(seen, left.word(), std::memory_order_acq_rel, std::memory_order_relaxed))
+      return true;
+  }
+}
+
+bool ThreadPool::take_piece(const Turn& turn, uint64_t most, Range& piece) {
+  for (uint32_t i = 0; i < impl_->threads; ++i)
+    if (take_from(turn, (turn.member + i) % impl_->threads, most, piece)) return true;
+  return false;
 }
 
 void ThreadPool::barrier() {

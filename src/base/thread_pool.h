@@ -1,5 +1,5 @@
 // A fixed team of threads for short parallel regions. The caller is member 0; a region costs two barrier
-// crossings. Knows nothing of work sizes: callers split by index, so results never depend on who ran what.
+// crossings. Work is split by index, so results never depend on who ran what.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,15 @@
 #include <string>
 
 namespace rhapsode {
+
+// [begin, end) of member's share of n items in whole units.
+struct Range {
+  uint64_t begin;
+  uint64_t end;
+};
+inline Range share(uint64_t n, uint32_t member, uint32_t members) {
+  return {n * member / members, n * (member + 1) / members};
+}
 
 class ThreadPool {
  public:
@@ -24,19 +33,29 @@ class ThreadPool {
   // member failed, so a task must not swallow exceptions that it does not know.
   void barrier();
 
+  // Inside run: calls work(Range) with pieces of [0, n), n < 2^24, each on one member, until all are taken.
+  // A member takes pieces of its share() from the front, then from the back what slower ones have left of
+  // theirs: cores of a shared machine are not equally fast. All members call it, in the same order, and
+  // cross a barrier at least every 2^14 times; what a piece wrote is visible to others after a barrier.
+  template <class Work>
+  void hand_out(uint32_t member, uint64_t n, uint64_t most, Work work) {
+    const Turn turn = begin_turn(member, n);
+    for (Range piece{}; take_piece(turn, most, piece);) work(piece);
+  }
+
  private:
+  struct Turn {
+    uint32_t member;
+    uint16_t number;
+    uint64_t n;
+  };
+  Turn begin_turn(uint32_t member, uint64_t n);
+  bool take_piece(const Turn& turn, uint64_t most, Range& piece);
+  bool take_from(const Turn& turn, uint32_t owner, uint64_t most, Range& piece);
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-// [begin, end) of member's share of n items in whole units.
-struct Range {
-  uint64_t begin;
-  uint64_t end;
-};
-inline Range share(uint64_t n, uint32_t member, uint32_t members) {
-  return {n * member / members, n * (member + 1) / members};
-}
 
 // Cores this process may use: affinity mask and cgroup cpu quota (rounded up), at least 1.
 uint32_t usable_cores();

@@ -314,8 +314,9 @@ class Pass {
                                qkv(0),   at_.qkv_stride, attn(0),   at_.attn_stride, base_ + at_.partials,
                                chunks_};
     float* scratch = worker.expand + at_.attention;
-    for (size_t i = worker.member; i < items_.size(); i += worker.members)
-      attend_item(layer, spans_, items_[i], at_.query_rows, scratch);
+    worker.pool->hand_out(worker.member, items_.size(), 1, [&](Range items) {
+      attend_item(layer, spans_, items_[items.begin], at_.query_rows, scratch);
+    });
     bool split = false;
     for (const AttentionSpan& span : spans_) split = split || span.partial_row >= 0;
     if (!split) return;
@@ -335,23 +336,33 @@ class Pass {
     quantize(layer.up, t, normed(t));
   }
 
+  // `count` values of the inner state at `gate`, with those of the second part where there is one.
+  void activate(const Linear& linear, float* gate, uint64_t count) const {
+    const auto activation = static_cast<kernels::Activation>(d_.spec_->activation);
+    if (d_.spec_->ffn == FfnKind::glu)
+      kernels_.activate_mul(activation, dtype(), gate, gate + linear.parts[1].first_panel * quant::kPanelRows,
+                            count);
+    else
+      kernels_.activate(activation, dtype(), gate, count);
+  }
+
   void feed_forward(const Worker& worker, const LayerWeights& layer, Range mine) {
     const arch::Spec& spec = *d_.spec_;
-    const auto activation = static_cast<kernels::Activation>(spec.activation);
     const bool sequential = spec.residual == ResidualKind::sequential;
     float* scratch = sequential ? branch(0) : branch2(0);  // of a parallel residual, branch is in use
-    project(worker, layer.up, {normed(0), at_.hidden_stride}, scratch, {up(0), at_.up_stride});
-    // The columns are this member's own in both parts, so no barrier is needed before the activation.
-    const Range columns = part_columns(worker, layer.up.parts[0]);
-    const uint64_t count =
-        std::min(columns.end, spec.intermediate_size) - std::min(columns.begin, spec.intermediate_size);
-    for (uint32_t t = 0; t < tokens() && count > 0; ++t) {
-      float* gate = up(t) + columns.begin;
-      if (spec.ffn == FfnKind::glu)
-        kernels_.activate_mul(activation, dtype(), gate,
-                              gate + layer.up.parts[1].first_panel * quant::kPanelRows, count);
-      else
-        kernels_.activate(activation, dtype(), gate, count);
+    const auto act = [&](Range rows, Range of_tokens) {
+      const uint64_t end = std::min(rows.end, spec.intermediate_size);
+      for (uint64_t t = of_tokens.begin; t < of_tokens.end && rows.begin < end; ++t)
+        activate(layer.up, up(t) + rows.begin, end - rows.begin);
+    };
+    if (spec.linear_norm_eps) {
+      project(worker, layer.up, {normed(0), at_.hidden_stride}, scratch, {up(0), at_.up_stride});
+      wait(Section::up);
+      act({0, spec.intermediate_size}, mine);
+    } else {
+      const auto finished = [&](Range rows) { act(rows, {0, tokens()}); };
+      multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride, calls_, factors()}, tokens(), up(0),
+               at_.up_stride, std::ref(finished));
     }
     wait(Section::up);
     if (spec.ffn_sub_norm || spec.linear != LinearKind::dense) {
@@ -385,14 +396,14 @@ class Pass {
     wait(Section::norms);
     float* logits = base_ + at_.logits;
     if (is_screened() && screen(worker, rows)) return;
+    const auto cap = [&](Range columns) {
+      for (uint32_t r = 0; r < rows; ++r)
+        kernels_.softcap(dtype(), logits + r * at_.logits_stride + columns.begin, spec.final_softcap,
+                         columns.end - columns.begin);
+    };
     multiply(worker, dtype(), d_.weights_->lm_head, {normed(0), at_.hidden_stride, {}}, rows, logits,
-             at_.logits_stride);
+             at_.logits_stride, spec.final_softcap == 0.0f ? Finished{} : std::ref(cap));
     clock_.lap(Section::head);
-    if (spec.final_softcap == 0.0f) return;
-    const Range columns = part_columns(worker, d_.weights_->lm_head.parts[0]);
-    for (uint32_t r = 0; r < rows; ++r)
-      kernels_.softcap(dtype(), logits + r * at_.logits_stride + columns.begin, spec.final_softcap,
-                       columns.end - columns.begin);
   }
 
   bool is_screened() const {
@@ -415,7 +426,7 @@ class Pass {
     screen.quantize(rows, share(count, worker.member, worker.members));
     wait(Section::head);
     if (!screen.finite(count)) return false;
-    screen.estimate(rows, worker.member);
+    screen.estimate(rows, *worker.pool, worker.member);
     wait(Section::head);
     screen.mark(rows, worker.member);
     wait(Section::head);

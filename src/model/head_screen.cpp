@@ -140,29 +140,32 @@ void HeadScreen::Best::offer(float value, uint32_t most) {
   values[at] = value;
 }
 
-void HeadScreen::estimate(std::span<const Row> rows, uint32_t member) {
-  const Range mine = panels_of(member);
-  const uint64_t padded = quant::padded_cols(quant::Format::int8, cols_);
+void HeadScreen::estimate(std::span<const Row> rows, ThreadPool& pool, uint32_t member) {
   for (size_t r = 0; r < rows.size(); ++r) best_of(member, r).count = 0;
-  for (uint64_t panel = mine.begin; panel < mine.end; ++panel) {
-    const std::byte* codes = codes_ + panel * panel_bytes_;
-    const auto* scb = reinterpret_cast<const float*>(codes);
-    const uint64_t first = panel * kPanelRows, count = std::min<uint64_t>(kPanelRows, rows_ - first);
-    for (size_t r = 0; r < rows.size(); ++r) {
-      const Row& row = rows[r];
-      const auto* high = reinterpret_cast<const int8_t*>(row.codes);
-      float* out = row.logits + first;
-      kernels_->dot_digits(codes, high, high + padded, padded, out);
-      const float step = facts_[r].scale / 127.0f;
-      Best& best = best_of(member, r);
-      for (uint64_t i = 0; i < count; ++i) {
-        out[i] = out[i] * (scb[i] * step);
-        const float low = out[i] - bound(facts_[r], first + i, out[i]);
-        if (best.count == row.wanted.best && low <= best.values[best.count - 1]) continue;
-        const auto id = static_cast<uint32_t>(first + i);
-        if (!std::binary_search(row.wanted.lowered.begin(), row.wanted.lowered.end(), id))
-          best.offer(low, row.wanted.best);
-      }
+  pool.hand_out(member, panels_, 8, [&](Range panels) {
+    for (uint64_t panel = panels.begin; panel < panels.end; ++panel) estimate_panel(rows, panel, member);
+  });
+}
+
+void HeadScreen::estimate_panel(std::span<const Row> rows, uint64_t panel, uint32_t member) {
+  const uint64_t padded = quant::padded_cols(quant::Format::int8, cols_);
+  const std::byte* codes = codes_ + panel * panel_bytes_;
+  const auto* scb = reinterpret_cast<const float*>(codes);
+  const uint64_t first = panel * kPanelRows, count = std::min<uint64_t>(kPanelRows, rows_ - first);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const Row& row = rows[r];
+    const auto* high = reinterpret_cast<const int8_t*>(row.codes);
+    float* out = row.logits + first;
+    kernels_->dot_digits(codes, high, high + padded, padded, out);
+    const float step = facts_[r].scale / 127.0f;
+    Best& best = best_of(member, r);
+    for (uint64_t i = 0; i < count; ++i) {
+      out[i] = out[i] * (scb[i] * step);
+      const float low = out[i] - bound(facts_[r], first + i, out[i]);
+      if (best.count == row.wanted.best && low <= best.values[best.count - 1]) continue;
+      const auto id = static_cast<uint32_t>(first + i);
+      if (!std::binary_search(row.wanted.lowered.begin(), row.wanted.lowered.end(), id))
+        best.offer(low, row.wanted.best);
     }
   }
 }

@@ -45,8 +45,8 @@ class HeadScreen {
   void quantize(std::span<const Row> rows, Range mine);
   // Whether the codes of every row say something: none is infinite or not a number.
   bool finite(size_t rows) const;
-  // This member's panels: estimates into the logits, the best lower bounds aside.
-  void estimate(std::span<const Row> rows, uint32_t member);
+  // Estimates into the logits, the best lower bounds aside.
+  void estimate(std::span<const Row> rows, ThreadPool& pool, uint32_t member);
   // This member's panels: those that may matter are marked, the others' logits become -inf.
   void mark(std::span<const Row> rows, uint32_t member);
   // The marked panels, the same list for all members.
@@ -75,6 +75,7 @@ class HeadScreen {
   };
 
   void fill_panel(const Linear& head, uint64_t panel);
+  void estimate_panel(std::span<const Row> rows, uint64_t panel, uint32_t member);
   float bound(const RowFacts& facts, uint64_t row, float estimate) const;
   float threshold(size_t row, uint32_t best) const;
   Best& best_of(uint32_t member, size_t row) { return best_[member * most_rows_ + row]; }

@@ -61,22 +61,31 @@ void round_sums(const Product& product, float* sums, uint64_t count) {
   if (product.dtype != compute) product.worker->kernels->round_row(product.dtype, sums, count);
 }
 
-// `packed_for`: the part whose tokens are packed now, or null. Returns the same for the part after it.
-const Linear::Part* run_part(const Product& product, const Linear::Part* packed_for) {
+// Of one token, a piece is two panels: two streams of memory requests.
+uint64_t piece_panels(const Product& product) {
+  return takes_tiles(product) ? plan::kPanelGroup : 2;
+}
+
+// Brings the tokens into the form that the part multiplies. `packed_for`: the part whose tokens are so now,
+// or null.
+void prepare(const Product& product, const Linear::Part* packed_for) {
   const Worker& worker = *product.worker;
-  const Linear::Part& part = *product.part;
-  const Range panels = share(part.panels, worker.member, worker.members);
-  const Route route = route_of(part.format);
-  const bool ready = packed_for != nullptr && same_input(*packed_for, part);
-  if (!ready && takes_tiles(product, route)) {
-    if (packed_for != nullptr) worker.pool->barrier();  // the others still read what is packed
-    pack(product, route);
-    worker.pool->barrier();
-  }
-  run(product, route, panels, ready);
-  // A single token's codes lie where the outlier columns are expanded: the next part makes them anew.
-  const bool spent = route == Route::int8 && add_outliers(product, panels) && product.tokens == 1;
-  return spent ? nullptr : &part;
+  const bool ready = packed_for != nullptr && same_input(*packed_for, *product.part);
+  if (ready) return;
+  if (!takes_tiles(product)) return quantize_vector(product);
+  if (packed_for != nullptr) worker.pool->barrier();  // the others still read what is packed
+  pack(product);
+  worker.pool->barrier();
+}
+
+// All members work off the panels of parts that have one form of tokens and one length.
+void run_parts(std::span<const Product> parts, const Finished& finished) {
+  const Product& first = parts.front();
+  const Worker& worker = *first.worker;
+  worker.pool->hand_out(worker.member, first.part->panels, piece_panels(first), [&](Range panels) {
+    for (const Product& product : parts) run(product, panels);
+    if (finished) finished({panels.begin * kPanelRows, panels.end * kPanelRows});
+  });
 }
 
 }  // namespace
@@ -132,33 +141,42 @@ float quantize_row(Dtype dtype, const Linear& linear, float* x) {
 
 void multiply_panels(const Worker& worker, Dtype dtype, const Linear& linear,
                      std::span<const uint32_t> panels, Rows x, uint32_t tokens, float* y, uint64_t y_stride) {
-  const Linear::Part& part = linear.parts.front();
-  const Product product{&worker, &linear, &part, dtype, x, tokens, y, y_stride};
-  const Route route = route_of(part.format);
-  if (takes_tiles(product, route)) {
-    pack(product, route);
-    worker.pool->barrier();
-  }
-  const Range mine = share(panels.size(), worker.member, worker.members);
-  for (uint64_t i = mine.begin; i < mine.end; ++i)
-    run(product, route, {panels[i], uint64_t{panels[i]} + 1}, false);
-}
-
-Range part_columns(const Worker& worker, const Linear::Part& part) {
-  const Range panels = share(part.panels, worker.member, worker.members);
-  return {(part.first_panel + panels.begin) * kPanelRows, (part.first_panel + panels.end) * kPanelRows};
+  const Product product{&worker, &linear, &linear.parts.front(), dtype, x, tokens, y, y_stride};
+  prepare(product, nullptr);
+  worker.pool->hand_out(worker.member, panels.size(), 1, [&](Range mine) {
+    run(product, {panels[mine.begin], uint64_t{panels[mine.begin]} + 1});
+  });
 }
 
 void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, uint32_t tokens, float* y,
-              uint64_t y_stride) {
+              uint64_t y_stride, const Finished& finished) {
+  const auto product = [&](size_t i) {
+    return Product{&worker, &linear, &linear.parts[i], dtype, x, tokens, y, y_stride};
+  };
+  const std::vector<Linear::Part>& parts = linear.parts;
+  if (parts.size() == 2 && parts[0].panels == parts[1].panels && same_input(parts[0], parts[1])) {
+    const Product both[2] = {product(0), product(1)};
+    prepare(both[0], nullptr);
+    return run_parts(both, finished);
+  }
   const Linear::Part* packed_for = nullptr;
-  for (const Linear::Part& part : linear.parts)
-    packed_for = run_part({&worker, &linear, &part, dtype, x, tokens, y, y_stride}, packed_for);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Product one = product(i);
+    prepare(one, packed_for);
+    run_parts({&one, 1}, parts.size() == 1 ? finished : Finished{});
+    packed_for = &parts[i];
+  }
+  if (!finished || parts.size() == 1) return;
+  worker.pool->barrier();
+  const Range panels = share(parts.front().panels, worker.member, worker.members);
+  finished({panels.begin * kPanelRows, panels.end * kPanelRows});
 }
 
 void multiply_part(const Worker& worker, Dtype dtype, const Linear& linear, const Linear::Part& part, Rows x,
                    uint32_t tokens, float* y, uint64_t y_stride) {
-  run_part({&worker, &linear, &part, dtype, x, tokens, y, y_stride}, nullptr);
+  const Product product{&worker, &linear, &part, dtype, x, tokens, y, y_stride};
+  prepare(product, nullptr);
+  run_parts({&product, 1}, {});
 }
 
 }  // namespace rhapsode::model

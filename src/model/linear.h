@@ -2,6 +2,7 @@
 // inner loops are the kernel table's.
 #pragma once
 
+#include <functional>
 #include <span>
 
 #include "base/thread_pool.h"
@@ -17,9 +18,9 @@ struct Worker {
   uint32_t member;
   uint32_t members;
   // This member's own areas, as plan::WorkspaceLayout sizes them.
-  float* expand;    // a block of expanded columns, or one token's codes and scales
+  float* expand;    // a block of expanded columns
   float* sums;      // [plan::kPanelGroup][plan::kTokenBlock][32]
-  float* rows;      // codes of a tile of tokens on their way into `packed`
+  float* rows;      // codes of a tile of tokens on their way into `packed`, or one token's codes and scales
   uint32_t* marks;  // a bit a column
   float* packed;    // shared: tokens packed for the tile kernels
 };
@@ -45,27 +46,26 @@ struct Rows {
 enum class Route : uint8_t { dense, int8, fixed, ternary };
 Route route_of(const plan::WeightFormat& format);
 
+// Called by the member that finished the rows [begin, end) of all parts, for all tokens, as soon as it did.
+using Finished = std::function<void(Range rows)>;
+
 // y[t][r] = R(sum_k w[r][k] * x[t][k] + bias[r]) for all padded rows r of the matrix; y [tokens][y_stride].
-// Each member computes the same share of every part, so with two equal parts (gate and up) it owns the same
-// columns of both. All members call it together; for more than one token it crosses barriers inside.
-// Results are complete for the others only after the caller's next barrier.
+// All members call it together; who computes which rows is settled while they work. Results are complete for
+// the others only after the caller's next barrier; for more than one token it crosses barriers inside.
+// `finished` needs parts of equal length (gate and up, or one part), and covers the rows of the first.
 void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, uint32_t tokens, float* y,
-              uint64_t y_stride);
+              uint64_t y_stride, const Finished& finished = {});
 
 // The same of one part alone, whose input is not that of the others.
 void multiply_part(const Worker& worker, Dtype dtype, const Linear& linear, const Linear::Part& part, Rows x,
                    uint32_t tokens, float* y, uint64_t y_stride);
 
-// Of a dense linear of one part without ternary factors: the columns of the listed panels alone, shared out
-// anew.
+// Of a dense linear of one part without ternary factors: the columns of the listed panels alone.
 void multiply_panels(const Worker& worker, Dtype dtype, const Linear& linear,
                      std::span<const uint32_t> panels, Rows x, uint32_t tokens, float* y, uint64_t y_stride);
 
 // In place, a row as a ternary linear multiplies it: its int8 values, or (hf-exact) these divided by their
 // factor and rounded. Returns the factor.
 float quantize_row(Dtype dtype, const Linear& linear, float* x);
-
-// This member's columns of a part, in units of the padded rows.
-Range part_columns(const Worker& worker, const Linear::Part& part);
 
 }  // namespace rhapsode::model

@@ -92,25 +92,18 @@ void clear_marked(const Product& product, int16_t* codes) {
   for_marked(product, [&](uint32_t column) { codes[column] = 0; });
 }
 
-bool add_outliers(const Product& product, Range panels) {
-  if (!marks_outliers(product)) return false;
-  bool any = false;
+void add_outliers(const Product& product, Range panels) {
+  if (!marks_outliers(product)) return;
   // The sums of a pass hold kTokenBlock tokens; a longer call adds its columns piece by piece.
   for (uint32_t t = 0; t < product.tokens;) {
     const Call call = call_of(product, t);
-    if (product.tokens == 1)
-      product.worker->kernels->mark_outliers(token(product, 0), product.linear->cols,
-                                             product.linear->int8_threshold, product.worker->marks);
-    else
-      gather_marks(product, call);
+    if (product.tokens > 1) gather_marks(product, call);
     t = call.first_token + call.tokens;
     if (!any_marked(product)) continue;
-    any = true;
     for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
       for (uint32_t piece = call.first_token; piece < t; piece += plan::kTokenBlock)
         add_to_panel(product, {piece, std::min(plan::kTokenBlock, t - piece)}, panel);
   }
-  return any;
 }
 
 }  // namespace rhapsode::model

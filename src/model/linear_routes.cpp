@@ -61,20 +61,8 @@ struct CodeRow {
 };
 // One token's codes and scales in this member's own area.
 CodeRow own_area(const Product& product) {
-  auto* codes = reinterpret_cast<std::byte*>(product.worker->expand);
-  return {codes, product.worker->expand + product.part->padded_cols / 2};
-}
-
-CodeRow quantize_token(const Product& product, Route route, uint64_t t) {
-  const CodeRow row = own_area(product);
-  const kernels::Kernels& kernels = *product.worker->kernels;
-  if (route == Route::int8)
-    kernels.quantize_int8(token(product, t), product.linear->cols, product.linear->int8_threshold,
-                          reinterpret_cast<int8_t*>(row.codes), row.scales);
-  else
-    kernels.quantize_fixed(product.part->format.format, token(product, t), product.part->padded_cols,
-                           reinterpret_cast<int16_t*>(row.codes), row.scales);
-  return row;
+  auto* codes = reinterpret_cast<std::byte*>(product.worker->rows);
+  return {codes, product.worker->rows + product.part->padded_cols / 2};
 }
 
 // Rows of int16 codes, each padded_cols long, become the group's packed codes: a pair of them moves as the
@@ -169,24 +157,23 @@ void in_pairs(const Product& product, Range panels, Gemv gemv) {
          product.out(0, panels.end - 1), static_cast<float*>(nullptr));
 }
 
-void run_vector(const Product& product, Route route, Range panels, bool ready) {
+void run_vector(const Product& product, Range panels) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint64_t cols = product.part->padded_cols;
+  const Route route = route_of(product);
   if (route == Route::dense) {
     const auto gemv = kernels.gemv[format_index(product)];
     return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
       gemv(a, b, product.x.data, cols, y_a, y_b);
     });
   }
+  const CodeRow row = own_area(product);
   if (route == Route::ternary) {
-    auto* codes = reinterpret_cast<int8_t*>(own_area(product).codes);
-    if (!ready) narrow(product, 0, codes);
     for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
-      kernels.dot_ternary(product.part->panel(panel), codes, cols, 1, cols, product.out(0, panel),
-                          product.y_stride);
+      kernels.dot_ternary(product.part->panel(panel), reinterpret_cast<const int8_t*>(row.codes), cols, 1,
+                          cols, product.out(0, panel), product.y_stride);
     return;
   }
-  const CodeRow row = ready ? own_area(product) : quantize_token(product, route, 0);
   const auto gemv = kernels.gemv_quantized[format_index(product)];
   in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
     gemv(a, b, row.codes, row.scales, cols, y_a, y_b);
@@ -260,8 +247,8 @@ void add_ternary(const Product& product, const Step& step) {
                                          step.sums + uint64_t{t} * kPanelRows, kPanelRows);
 }
 
-void add(const Product& product, Route route, const Step& step) {
-  switch (route) {
+void add(const Product& product, const Step& step) {
+  switch (route_of(product)) {
     case Route::dense:
       return add_dense(product, step);
     case Route::fixed:
@@ -274,33 +261,36 @@ void add(const Product& product, Route route, const Step& step) {
 }
 
 // Columns that one step takes.
-uint64_t step_columns(const Product& product, Route route) {
+uint64_t step_columns(const Product& product) {
+  const Route route = route_of(product);
   if (route == Route::ternary) return product.part->padded_cols;
   return route == Route::dense ? kDenseColumns : plan::kColumnBlock;
 }
 
 // A few panels together: the tokens' columns of a step stay in the second cache from panel to panel, beside
 // the sums.
-void run_panels(const Product& product, Route route, Range panels, TokenBlock block) {
-  const uint64_t cols = product.part->padded_cols, columns = step_columns(product, route);
+void run_panels(const Product& product, Range panels, TokenBlock block) {
+  const uint64_t cols = product.part->padded_cols, columns = step_columns(product);
   const auto sums = [&](uint64_t panel) {
     return product.worker->sums + (panel - panels.begin) * block.tokens * kPanelRows;
   };
   for (uint64_t k = 0; k < cols; k += columns)
     for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
-      add(product, route, {panel, k, std::min(columns, cols - k), block, sums(panel)});
+      add(product, {panel, k, std::min(columns, cols - k), block, sums(panel)});
   for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
     finish_block(product, panel, block, sums(panel));
 }
 
 }  // namespace
 
-bool takes_tiles(const Product& product, Route route) {
-  return product.tokens > 1 || (route == Route::dense && (!quant::is_dense(product.part->format.format) ||
-                                                          product.part->format.compute != product.dtype));
+bool takes_tiles(const Product& product) {
+  return product.tokens > 1 ||
+         (route_of(product) == Route::dense &&
+          (!quant::is_dense(product.part->format.format) || product.part->format.compute != product.dtype));
 }
 
-void pack(const Product& product, Route route) {
+void pack(const Product& product) {
+  const Route route = route_of(product);
   const Range groups = share(group_count(product), product.worker->member, product.worker->members);
   if (route == Route::int8 && marks_outliers(product)) {
     const uint64_t tile = tile_of(product);
@@ -319,16 +309,35 @@ void pack(const Product& product, Route route) {
   }
 }
 
-void run(const Product& product, Route route, Range panels, bool ready) {
-  if (!takes_tiles(product, route)) {
-    run_vector(product, route, panels, ready);
-    return finish_row(product, panels);
+void quantize_vector(const Product& product) {
+  const kernels::Kernels& kernels = *product.worker->kernels;
+  const float threshold = product.linear->int8_threshold;
+  const float* x = token(product, 0);
+  const CodeRow row = own_area(product);
+  switch (route_of(product)) {
+    case Route::dense:
+      return;
+    case Route::ternary:
+      return narrow(product, 0, reinterpret_cast<int8_t*>(row.codes));
+    case Route::fixed:
+      return kernels.quantize_fixed(product.part->format.format, x, product.part->padded_cols,
+                                    reinterpret_cast<int16_t*>(row.codes), row.scales);
+    case Route::int8:
+      kernels.quantize_int8(x, product.linear->cols, threshold, reinterpret_cast<int8_t*>(row.codes),
+                            row.scales);
+      if (marks_outliers(product))
+        kernels.mark_outliers(x, product.linear->cols, threshold, product.worker->marks);
   }
-  for (uint32_t first = 0; first < product.tokens; first += plan::kTokenBlock) {
-    const TokenBlock block{first, std::min(plan::kTokenBlock, product.tokens - first)};
-    for (uint64_t panel = panels.begin; panel < panels.end; panel += plan::kPanelGroup)
-      run_panels(product, route, {panel, std::min<uint64_t>(panel + plan::kPanelGroup, panels.end)}, block);
+}
+
+void run(const Product& product, Range panels) {
+  if (!takes_tiles(product)) {
+    run_vector(product, panels);
+    finish_row(product, panels);
   }
+  for (uint32_t first = 0; takes_tiles(product) && first < product.tokens; first += plan::kTokenBlock)
+    run_panels(product, panels, {first, std::min(plan::kTokenBlock, product.tokens - first)});
+  if (route_of(product) == Route::int8) add_outliers(product, panels);
 }
 
 uint32_t* token_marks(const Product& product, uint64_t t) {

@@ -31,12 +31,18 @@ inline const float* token(const Product& product, uint64_t t) {
   return product.x.data + t * product.x.stride;
 }
 
+inline Route route_of(const Product& product) {
+  return route_of(product.part->format);
+}
+
 // One token of dense or quantized values needs no packing; dequantized 4-bit always goes through the tiles.
-bool takes_tiles(const Product& product, Route route);
+bool takes_tiles(const Product& product);
 // This member's share of packing the tokens; complete after a barrier.
-void pack(const Product& product, Route route);
-// The panels' finished products. `ready`: a single token's codes are in worker.expand from the part before.
-void run(const Product& product, Route route, Range panels, bool ready);
+void pack(const Product& product);
+// Of one token that is not packed: this member's own codes and outlier bits.
+void quantize_vector(const Product& product);
+// The panels' finished products, outlier columns included.
+void run(const Product& product, Range panels);
 
 // Sums become the product: bias, scales and roundings. Of one token, in y; of many, from sums [tokens][32] to
 // y.
@@ -55,8 +61,7 @@ void mark_tokens(const Product& product, Range tokens);
 void gather_marks(const Product& product, Call call);
 // Codes of the columns in worker.marks become 0.
 void clear_marked(const Product& product, int16_t* codes);
-// Adds the outlier columns to finished rows: y = R(y + sum). False where there are none; else worker.expand
-// was used.
-bool add_outliers(const Product& product, Range panels);
+// Adds the outlier columns to finished rows: y = R(y + sum). Of one token, worker.marks holds their bits.
+void add_outliers(const Product& product, Range panels);
 
 }  // namespace rhapsode::model

@@ -40,6 +40,76 @@ TEST(ThreadPool, BarrierOrdersPhases) {
   });
 }
 
+TEST(ThreadPool, HandOutGivesEachPieceToOneMember) {
+  for (uint32_t threads : {1u, 2u, 3u, 8u}) {
+    ThreadPool pool(threads);
+    for (uint64_t most : {1u, 2u, 5u}) {
+      std::vector<uint32_t> lengths;
+      for (uint32_t n = 0; n < 40; ++n) lengths.push_back(n * n % 37);
+      std::vector<std::vector<std::atomic<uint32_t>>> taken;
+      for (const uint32_t n : lengths) taken.emplace_back(n);
+      pool.run([&](uint32_t member) {
+        // No barrier between the turns: a fast member is ahead of the others.
+        for (size_t turn = 0; turn < lengths.size(); ++turn)
+          pool.hand_out(member, lengths[turn], most, [&](Range piece) {
+            ASSERT_LT(piece.begin, piece.end);
+            ASSERT_LE(piece.end - piece.begin, most);
+            for (uint64_t i = piece.begin; i < piece.end; ++i) ++taken[turn][i];
+          });
+      });
+      for (const auto& turn : taken)
+        for (const auto& count : turn) ASSERT_EQ(count, 1u);
+    }
+  }
+}
+
+TEST(ThreadPool, HandOutTurnsMayOutnumberTheirNumbers) {
+  ThreadPool pool(2);
+  std::atomic<uint64_t> sum{0};
+  constexpr uint64_t kTurns = 70'000;  // numbers have 16 bits; the second member's share is empty
+  pool.run([&](uint32_t member) {
+    for (uint64_t turn = 0; turn < kTurns; ++turn) {
+      pool.hand_out(member, 1, 1, [&](Range piece) { sum += piece.end; });
+      if (turn % 1000 == 0) pool.barrier();
+    }
+  });
+  EXPECT_EQ(sum, kTurns);
+}
+
+TEST(ThreadPool, HandOutTakesOverWhatASlowMemberHasLeft) {
+  ThreadPool pool(2);
+  std::atomic<bool> others_done{false};
+  std::atomic<uint32_t> of_second{0};
+  pool.run([&](uint32_t member) {
+    if (member == 0) {
+      pool.hand_out(member, 100, 1, [&](Range) {
+        while (!others_done) std::this_thread::yield();  // its first piece lasts until all others are taken
+      });
+      return;
+    }
+    pool.hand_out(member, 100, 1, [&](Range) {
+      if (++of_second == 99) others_done = true;
+    });
+    others_done = true;
+  });
+  EXPECT_GE(of_second, 98u);
+}
+
+TEST(ThreadPool, HandOutWorksAgainAfterAFailedRegion) {
+  ThreadPool pool(2);
+  EXPECT_THROW(pool.run([&](uint32_t member) {
+    if (member == 1) throw std::runtime_error("before its turns");
+    for (int turn = 0; turn < 5; ++turn) pool.hand_out(member, 10, 3, [](Range) {});
+  }),
+               std::runtime_error);
+  std::atomic<uint64_t> taken{0};
+  pool.run([&](uint32_t member) {
+    for (int turn = 0; turn < 5; ++turn)
+      pool.hand_out(member, 10, 3, [&](Range piece) { taken += piece.end - piece.begin; });
+  });
+  EXPECT_EQ(taken, 50u);
+}
+
 TEST(ThreadPool, TheFirstMembersExceptionIsRethrownAndThePoolLivesOn) {
   ThreadPool pool(3);
   for (int round = 0; round < 20; ++round) {
