@@ -68,6 +68,8 @@ constexpr float kInt8Step = 6.200124e-05f;
 constexpr float kInt8Inverse = 7.874015718698502e-3f;
 
 constexpr uint32_t kTernaryTokens = 4;
+// Products of a code and 2 at most, in pairs: 64 pairs of -128 * 2 add up to -2^15, the least word.
+constexpr uint64_t kTritQuads = 64;
 // Of activations in two int8 digits: value = kDigitBase * high + low, both from -127 to 127.
 constexpr int32_t kDigitBase = 255;
 
@@ -153,11 +155,28 @@ struct Kernels {
   // Turns 32 int32 sums of one token into the y of gemv_quantized[int8]; scb [32].
   void (*finish_int8)(const float* scb, float scale, float* c);
 
+  // Activations of ternary weights. largest_magnitude: of a row, by its bits: NaN is larger than infinity,
+  // and that than all else. round_codes: x = round half even(x * factor) cut to -128 … 127, NaN to -128.
+  // narrow_codes: such whole numbers as bytes; returns their sum.
+  float (*largest_magnitude)(const float* x, uint64_t n);
+  void (*round_codes)(float* x, uint64_t n, float factor);
+  int32_t (*narrow_codes)(const float* x, uint64_t n, int8_t* codes);
+
   // y[t][r] = the exact sum over k of value[r][k] * codes[t][k] for the 32 rows of a ternary panel, as float:
   // below 2^24 for up to 2^17 columns. tokens <= kTernaryTokens, codes are padded with 0 to `cols`, a
-  // multiple of 16; each row of y holds 32 values.
-  void (*dot_ternary)(const void* panel, const int8_t* codes, uint64_t codes_stride, uint32_t tokens,
-                      uint64_t cols, float* y, uint64_t y_stride);
+  // multiple of 16, and code_sums[t] is the sum of a token's; each row of y holds 32 values.
+  void (*dot_ternary)(const void* panel, const int8_t* codes, uint64_t codes_stride, const int32_t* code_sums,
+                      uint32_t tokens, uint64_t cols, float* y, uint64_t y_stride);
+
+  // The same sums for many tokens. Panel columns [k_begin, k_begin + k_count), multiples of 16, as value + 1:
+  // out[k / 4][32][4].
+  void (*expand_trits)(const void* panel, uint64_t k_begin, uint64_t k_count, uint8_t* out);
+  // c[t][r] (+)= sum over `quads` <= kTritQuads of b from expand_trits times a, codes
+  // [quads][gemm_tokens][4]. c holds bits of int32; each value of b is one too large, so finish_trits takes
+  // off the sum of a token's codes and turns its 32 sums into float.
+  void (*tile_trits)(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
+                     uint64_t c_stride, bool first);
+  void (*finish_trits)(int32_t code_sum, float* c);
   uint32_t gemm_tokens;  // rows of the register tile (6 for AVX2, 12 for AVX-512)
 
   // Rows of length n; D is f32, f16 or bf16: results are rounded to D (kept as float).

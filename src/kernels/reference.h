@@ -40,8 +40,15 @@ void expand_int8_columns(Dtype D, const void* panel, const uint32_t* columns, ui
 void tile_columns(const Kernels::ColumnTile& tile, float* c, uint64_t c_stride, bool first);
 void finish_int8(const float* scb, float scale, float* c);
 void expand_ternary(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
-void dot_ternary(const void* panel, const int8_t* codes, uint64_t codes_stride, uint32_t tokens,
-                 uint64_t cols, float* y, uint64_t y_stride);
+float largest_magnitude(const float* x, uint64_t n);
+void round_codes(float* x, uint64_t n, float factor);
+int32_t narrow_codes(const float* x, uint64_t n, int8_t* codes);
+void dot_ternary(const void* panel, const int8_t* codes, uint64_t codes_stride, const int32_t* code_sums,
+                 uint32_t tokens, uint64_t cols, float* y, uint64_t y_stride);
+void expand_trits(const void* panel, uint64_t k_begin, uint64_t k_count, uint8_t* out);
+void tile_trits(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
+                uint64_t c_stride, bool first);
+void finish_trits(int32_t code_sum, float* c);
 
 void round_row(Dtype D, float* x, uint64_t n);
 void add(Dtype D, float* x, const float* y, uint64_t n);

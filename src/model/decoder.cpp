@@ -145,7 +145,7 @@ class Pass {
   // Where projections have norms of their own, project() does it.
   void quantize(const Linear& linear, uint64_t t, float* row) {
     if (d_.spec_->linear != LinearKind::dense && !d_.spec_->linear_norm_eps)
-      factors()[t] = quantize_row(dtype(), linear, row);
+      factors()[t] = quantize_row(kernels_, dtype(), linear, row);
   }
 
   struct Area {
@@ -166,7 +166,7 @@ class Pass {
         float* row = scratch + t * in.stride;
         kernels_.rms_norm_l(dtype(), in.data + t * in.stride, part.own_norm.weight, part.own_norm.length,
                             *eps, row);
-        factors()[t] = quantize_row(dtype(), linear, row);
+        factors()[t] = quantize_row(kernels_, dtype(), linear, row);
       }
       d_.pool_->barrier();
       multiply_part(worker, dtype(), linear, part, {scratch, in.stride, calls_, factors()}, tokens(),

@@ -127,13 +127,11 @@ void finish_block(const Product& product, uint64_t panel, TokenBlock block, floa
                 kPanelRows * sizeof(float));
 }
 
-float quantize_row(Dtype dtype, const Linear& linear, float* x) {
-  float largest = 0.0f;
-  for (uint64_t k = 0; k < linear.cols; ++k) largest = std::max(largest, std::fabs(x[k]));
+float quantize_row(const kernels::Kernels& kernels, Dtype dtype, const Linear& linear, float* x) {
   const plan::WeightFormat& format = linear.parts.front().format;
-  float factor = quant::activation_factor(largest);
+  float factor = quant::activation_factor(kernels.largest_magnitude(x, linear.cols));
   if (format.kind == arch::LinearKind::ternary_over) factor = round_to(dtype, factor);
-  for (uint64_t k = 0; k < linear.cols; ++k) x[k] = quant::activation_value(x[k], factor);
+  kernels.round_codes(x, linear.cols, factor);
   if (multiplies_integers(format)) return factor;
   for (uint64_t k = 0; k < linear.cols; ++k) x[k] = round_to(dtype, x[k] / factor);
   return factor;

@@ -66,6 +66,6 @@ void multiply_panels(const Worker& worker, Dtype dtype, const Linear& linear,
 
 // In place, a row as a ternary linear multiplies it: its int8 values, or (hf-exact) these divided by their
 // factor and rounded. Returns the factor.
-float quantize_row(Dtype dtype, const Linear& linear, float* x);
+float quantize_row(const kernels::Kernels& kernels, Dtype dtype, const Linear& linear, float* x);
 
 }  // namespace rhapsode::model

@@ -112,21 +112,41 @@ void pack_int8_group(const Product& product, uint64_t group) {
   pack_code_rows(product, group, rows);
 }
 
-// Rows hold int8 values already: [token][padded_cols] bytes from the start of the packed area.
-int8_t* ternary_codes(const Product& product, uint64_t t) {
+// Ternary: few tokens as rows of bytes, [token][padded_cols]; more in groups like the other routes, [quad of
+// columns][tile][4]. The sums of the tokens' codes stand behind them.
+bool has_code_rows(const Product& product) {
+  return product.tokens <= kernels::kTernaryTokens;
+}
+int8_t* code_row(const Product& product, uint64_t t) {
   return reinterpret_cast<int8_t*>(product.worker->packed) + t * product.part->padded_cols;
 }
+int8_t* packed_quads(const Product& product, uint64_t group, uint64_t k) {
+  return packed_at<int8_t>(product, plan::kColumnBlock, group, k);
+}
+int32_t* code_sums(const Product& product) {
+  return reinterpret_cast<int32_t*>(product.worker->packed +
+                                    group_count(product) * tile_of(product) * product.part->padded_cols / 4);
+}
 
-void narrow(const Product& product, uint64_t t, int8_t* codes) {
-  const float* x = token(product, t);
-  for (uint64_t k = 0; k < product.linear->cols; ++k) codes[k] = static_cast<int8_t>(x[k]);
-  std::memset(codes + product.linear->cols, 0, product.part->padded_cols - product.linear->cols);
+// Rows hold int8 values already. Returns their sum.
+int32_t narrow(const Product& product, uint64_t t, int8_t* codes) {
+  const uint64_t cols = product.linear->cols;
+  std::memset(codes + cols, 0, product.part->padded_cols - cols);
+  return product.worker->kernels->narrow_codes(token(product, t), cols, codes);
 }
 
 void pack_ternary_group(const Product& product, uint64_t group) {
-  const uint64_t first = group * tile_of(product);
+  const uint64_t first = group * tile_of(product), cols = product.part->padded_cols;
+  auto* rows = reinterpret_cast<int8_t*>(product.worker->rows);
   for (uint32_t t = 0; t < group_tokens(product, group); ++t)
-    narrow(product, first + t, ternary_codes(product, first + t));
+    code_sums(product)[first + t] =
+        narrow(product, first + t, has_code_rows(product) ? code_row(product, first + t) : rows + t * cols);
+  if (has_code_rows(product)) return;
+  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock)  // four bytes move as a float
+    product.worker->kernels->pack_tokens(reinterpret_cast<const float*>(rows), cols / 4,
+                                         group_tokens(product, group), k / 4,
+                                         std::min(plan::kColumnBlock, cols - k) / 4,
+                                         reinterpret_cast<float*>(packed_quads(product, group, k)));
 }
 
 void pack_dense_group(const Product& product, uint64_t group) {
@@ -169,9 +189,10 @@ void run_vector(const Product& product, Range panels) {
   }
   const CodeRow row = own_area(product);
   if (route == Route::ternary) {
+    const auto* sum = reinterpret_cast<const int32_t*>(row.scales);
     for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
-      kernels.dot_ternary(product.part->panel(panel), reinterpret_cast<const int8_t*>(row.codes), cols, 1,
-                          cols, product.out(0, panel), product.y_stride);
+      kernels.dot_ternary(product.part->panel(panel), reinterpret_cast<const int8_t*>(row.codes), cols, sum,
+                          1, cols, product.out(0, panel), product.y_stride);
     return;
   }
   const auto gemv = kernels.gemv_quantized[format_index(product)];
@@ -237,14 +258,24 @@ void add_fixed(const Product& product, const Step& step) {
   }
 }
 
-// All columns at once: the codes of four tokens and a panel are small enough for the first cache.
 void add_ternary(const Product& product, const Step& step) {
+  const kernels::Kernels& kernels = *product.worker->kernels;
   const uint64_t cols = product.part->padded_cols;
-  for (uint32_t t = 0; t < step.block.tokens; t += kernels::kTernaryTokens)
-    product.worker->kernels->dot_ternary(product.part->panel(step.panel),
-                                         ternary_codes(product, step.block.first + t), cols,
-                                         std::min(kernels::kTernaryTokens, step.block.tokens - t), cols,
-                                         step.sums + uint64_t{t} * kPanelRows, kPanelRows);
+  const std::byte* panel = product.part->panel(step.panel);
+  const int32_t* sums = code_sums(product) + step.block.first;
+  if (has_code_rows(product))
+    return kernels.dot_ternary(panel, code_row(product, step.block.first), cols, sums, step.block.tokens,
+                               cols, step.sums, kPanelRows);
+  static_assert(plan::kColumnBlock <= 4 * kernels::kTritQuads);
+  const uint32_t tile = tile_of(product);
+  auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
+  kernels.expand_trits(panel, step.k, step.count, expanded);
+  for (uint32_t t = 0; t < step.block.tokens; t += tile)
+    kernels.tile_trits(expanded, packed_quads(product, (step.block.first + t) / tile, step.k),
+                       std::min(tile, step.block.tokens - t), step.count / 4,
+                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  for (uint32_t t = 0; t < step.block.tokens && step.k + step.count == cols; ++t)
+    kernels.finish_trits(sums[t], step.sums + uint64_t{t} * kPanelRows);
 }
 
 void add(const Product& product, const Step& step) {
@@ -263,7 +294,7 @@ void add(const Product& product, const Step& step) {
 // Columns that one step takes.
 uint64_t step_columns(const Product& product) {
   const Route route = route_of(product);
-  if (route == Route::ternary) return product.part->padded_cols;
+  if (route == Route::ternary && has_code_rows(product)) return product.part->padded_cols;
   return route == Route::dense ? kDenseColumns : plan::kColumnBlock;
 }
 
@@ -318,7 +349,8 @@ void quantize_vector(const Product& product) {
     case Route::dense:
       return;
     case Route::ternary:
-      return narrow(product, 0, reinterpret_cast<int8_t*>(row.codes));
+      *reinterpret_cast<int32_t*>(row.scales) = narrow(product, 0, reinterpret_cast<int8_t*>(row.codes));
+      return;
     case Route::fixed:
       return kernels.quantize_fixed(product.part->format.format, x, product.part->padded_cols,
                                     reinterpret_cast<int16_t*>(row.codes), row.scales);

@@ -1,6 +1,9 @@
 // Ternary panels: every kernel set against sums of the values that were packed, exact.
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <limits>
+#include <numeric>
 #include <random>
 
 #include "kernels/kernels.h"
@@ -36,7 +39,10 @@ void compare(const Case& with, const std::vector<int8_t>& codes, uint32_t tokens
   for (const KernelSet& set : kernel_sets()) {
     if (!set.supported) continue;
     std::vector<float> y(tokens * 35, 5.0f);
-    set.kernels->dot_ternary(with.panel.data(), codes.data(), padded, tokens, padded, y.data(), 35);
+    std::vector<int32_t> code_sums(tokens, 0);
+    for (uint64_t i = 0; i < codes.size(); ++i) code_sums[i / padded] += codes[i];
+    set.kernels->dot_ternary(with.panel.data(), codes.data(), padded, code_sums.data(), tokens, padded,
+                             y.data(), 35);
     for (uint32_t t = 0; t < tokens; ++t) {
       for (uint32_t row = 0; row < kPanelRows; ++row) {
         int64_t sum = 0;
@@ -72,6 +78,87 @@ TEST(KernelsTernary, LargestSumsAreExact) {
   for (const int8_t code : {int8_t{127}, int8_t{-128}})
     for (uint32_t tokens = 1; tokens <= kTernaryTokens; ++tokens)
       compare(with, std::vector<int8_t>(tokens * 6912, code), tokens);
+}
+
+// All columns of a panel by tiles of up to gemm_tokens tokens, in blocks of at most kTritQuads quads.
+void compare_tiles(const Case& with, int8_t (*code)(std::mt19937&), std::mt19937& random) {
+  const uint64_t padded = quant::padded_cols(Format::ternary, with.cols);
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    const uint32_t tile = set.kernels->gemm_tokens;
+    for (uint32_t tokens = 1; tokens <= tile; ++tokens) {
+      std::vector<float> c(tokens * 35, 5.0f);
+      std::vector<int64_t> sums(tokens * kPanelRows, 0);
+      std::vector<int32_t> code_sums(tokens, 0);
+      for (uint64_t k = 0; k < padded; k += 4 * kTritQuads) {
+        const uint64_t count = std::min<uint64_t>(4 * kTritQuads, padded - k);
+        std::vector<uint8_t> b(count * kPanelRows);
+        std::vector<int8_t> a(count * tile, 0);
+        for (uint64_t i = 0; i < count; ++i)
+          for (uint32_t t = 0; t < tokens && k + i < with.cols; ++t) {
+            const int8_t value = a[(i / 4 * tile + t) * 4 + i % 4] = code(random);
+            code_sums[t] += value;
+            for (uint32_t row = 0; row < kPanelRows; ++row)
+              sums[t * kPanelRows + row] += with.value(row, k + i) * value;
+          }
+        set.kernels->expand_trits(with.panel.data(), k, count, b.data());
+        set.kernels->tile_trits(b.data(), a.data(), tokens, count / 4, c.data(), 35, k == 0);
+      }
+      for (uint32_t t = 0; t < tokens; ++t) {
+        set.kernels->finish_trits(code_sums[t], c.data() + t * 35);
+        for (uint32_t row = 0; row < kPanelRows; ++row)
+          ASSERT_EQ(c[t * 35 + row], static_cast<float>(sums[t * kPanelRows + row]))
+              << set.kernels->name << " tokens " << tokens << " cols " << with.cols << " row " << row;
+        for (uint32_t beyond = 32; beyond < 35; ++beyond) ASSERT_EQ(c[t * 35 + beyond], 5.0f);
+      }
+    }
+  }
+}
+
+TEST(KernelsTernary, TilesAreExact) {
+  std::mt19937 random(8);
+  const auto any = [](std::mt19937& next) { return static_cast<int8_t>(next()); };
+  for (const uint64_t cols : {1, 16, 60, 255, 256, 257, 496, 2560})
+    for (const uint32_t rows : {32u, 7u}) compare_tiles(Case(rows, cols, any_value, random), any, random);
+  const Case ones(32, 1024, one, random);
+  compare_tiles(
+      ones, [](std::mt19937&) { return int8_t{127}; }, random);
+  compare_tiles(
+      ones, [](std::mt19937&) { return int8_t{-128}; }, random);
+}
+
+TEST(KernelsTernary, ActivationsRoundAlike) {
+  std::mt19937 random(9);
+  std::normal_distribution<float> normal(0.0f, 3.0f);
+  for (const uint64_t n : {1, 7, 8, 16, 61, 576}) {
+    std::vector<float> x(n);
+    for (float& value : x) value = normal(random);
+    x[n / 2] = 2.5f;  // a tie
+    x[n - 1] = -1000.0f;
+    for (const float special : {-1000.0f, std::numeric_limits<float>::infinity(),
+                                std::numeric_limits<float>::quiet_NaN(), 0.0f, -1e-40f}) {
+      x[n / 3] = special;
+      std::vector<float> expected = x;
+      const Kernels& reference = select_kernels("reference");
+      const float largest = reference.largest_magnitude(x.data(), n);
+      reference.round_codes(expected.data(), n, 1.0f);
+      std::vector<int8_t> codes(n + 1, 99), other(n + 1, 99);
+      const int32_t sum = reference.narrow_codes(expected.data(), n, codes.data());
+      for (uint64_t k = 0; k < n; ++k) ASSERT_EQ(static_cast<float>(codes[k]), expected[k]);
+      ASSERT_EQ(std::accumulate(codes.begin(), codes.end() - 1, 0), sum);
+      for (const KernelSet& set : kernel_sets()) {
+        if (!set.supported) continue;
+        std::vector<float> got = x;
+        set.kernels->round_codes(got.data(), n, 1.0f);
+        ASSERT_EQ(got, expected) << set.kernels->name << " n " << n;
+        ASSERT_EQ(set.kernels->narrow_codes(got.data(), n, other.data()), sum) << set.kernels->name;
+        ASSERT_EQ(other, codes) << set.kernels->name;
+        ASSERT_EQ(std::bit_cast<uint32_t>(set.kernels->largest_magnitude(x.data(), n)),
+                  std::bit_cast<uint32_t>(largest))
+            << set.kernels->name;
+      }
+    }
+  }
 }
 
 TEST(KernelsTernary, ExpandedAndUnpackedAreWhatWasPacked) {

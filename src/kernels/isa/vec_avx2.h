@@ -279,6 +279,10 @@ inline I added(I sum, I x) {
   asm volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(x));
   return sum;
 }
+inline I added_words(I sum, I x) {
+  asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x));
+  return sum;
+}
 inline I add_pairs16(I sum, I a, I b) {
   return added(sum, multiply_pairs16(a, b));
 }

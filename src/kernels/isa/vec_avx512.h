@@ -270,6 +270,10 @@ inline I added(I sum, I x) {
   asm volatile("vpaddd %1, %0, %0" : "+v"(sum) : "v"(x));
   return sum;
 }
+inline I added_words(I sum, I x) {
+  asm volatile("vpaddw %1, %0, %0" : "+v"(sum) : "v"(x));
+  return sum;
+}
 inline I add_pairs16(I sum, I a, I b) {
 #if defined(__AVX512VNNI__)
   asm volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/isa/vec_math.h"
+#include "kernels/isa/vec_rows.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
@@ -60,6 +61,43 @@ void mark_outliers(const float* x, uint64_t n, float threshold, uint32_t* marks)
   }
   // Lanes beyond n are 0, which only a threshold of 0 or less would mark.
   if (n % 32 != 0) marks[n / 32] &= (1u << n % 32) - 1;
+}
+
+float largest_magnitude_of_row(const float* x, uint64_t n) {
+  I largest = splat_i(0);
+  uint64_t k = 0;
+  for (; k + kWidth <= n; k += kWidth) largest = larger_i(largest, magnitude_bits(load(x + k)));
+  if (k < n) largest = larger_i(largest, magnitude_bits(load_first(x + k, n - k)));
+  return largest_magnitude(largest);
+}
+
+void round_codes(float* x, uint64_t n, float factor) {
+  along(n, [=](auto at) {
+    const F value = smaller(larger(at.load(x) * splat(factor), splat(-128.0f)), splat(127.0f));
+    at.store(x, to_float(to_int(value)));
+  });
+}
+
+int32_t narrow_codes(const float* x, uint64_t n, int8_t* codes) {
+  I sums = splat_i(0);
+  uint64_t k = 0;
+  for (; k + kWidth <= n; k += kWidth) {
+    const I values = to_int(load(x + k));
+    store_i8(codes + k, values);
+    sums = add_i(sums, values);
+  }
+  if (k < n) {
+    const I values = to_int(load_first(x + k, n - k));
+    int8_t last[kWidth];
+    store_i8(last, values);
+    __builtin_memcpy(codes + k, last, n - k);
+    sums = add_i(sums, values);
+  }
+  int32_t lane[kWidth];
+  store_dwords(lane, sums);
+  int32_t sum = 0;
+  for (const int32_t value : lane) sum += value;
+  return sum;
 }
 
 void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales) {

@@ -238,37 +238,79 @@ inline void add_ternary_block(const uint8_t* block, const int8_t* codes, uint64_
 }
 
 // The codes' offset of 1 is taken off as the sum of the activations.
-template <uint32_t Tokens>
-inline void ternary_dots(const uint8_t* panel, const int8_t* codes, uint64_t stride, uint64_t cols, float* y,
-                         uint64_t y_stride) {
-  I sums[Tokens][kPanelVectors];
-  at_each<Tokens * kPanelVectors>([&](auto at) {
-    sums[decltype(at)::value / kPanelVectors][decltype(at)::value % kPanelVectors] = splat_i(0);
-  });
-  for (uint64_t k = 0; k < cols; k += kTernaryCols, panel += kBlockBytes16) {
-    for (uint32_t v = 0; v < kPanelVectors; ++v) prefetch_ahead(panel + v * kWidth * 4);
-    add_ternary_block<Tokens>(panel, codes + k, stride, sums);
+struct TernaryDots {
+  const uint8_t* panel;
+  const int8_t* codes;
+  uint64_t stride;
+  const int32_t* code_sums;
+  uint64_t cols;
+  float* y;
+  uint64_t y_stride;
+
+  template <uint32_t Tokens>
+  void run() const {
+    I sums[Tokens][kPanelVectors];
+    at_each<Tokens * kPanelVectors>([&](auto at) {
+      sums[decltype(at)::value / kPanelVectors][decltype(at)::value % kPanelVectors] = splat_i(0);
+    });
+    const uint8_t* block = panel;
+    for (uint64_t k = 0; k < cols; k += kTernaryCols, block += kBlockBytes16) {
+      for (uint32_t v = 0; v < kPanelVectors; ++v) prefetch_ahead(block + v * kWidth * 4);
+      add_ternary_block<Tokens>(block, codes + k, stride, sums);
+    }
+    at_each<Tokens * kPanelVectors>([&](auto at) {
+      constexpr uint32_t t = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      const I offset = splat_i(static_cast<uint32_t>(code_sums[t]));
+      store(y + t * y_stride + v * kWidth, to_float(sub_i(sums[t][v], offset)));
+    });
   }
-  at_each<Tokens * kPanelVectors>([&](auto at) {
-    constexpr uint32_t t = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
-    const I offset = splat_i(static_cast<uint32_t>(code_sum(codes + t * stride, cols)));
-    store(y + t * y_stride + v * kWidth, to_float(sub_i(sums[t][v], offset)));
-  });
+};
+
+void dot_ternary_vnni(const void* panel, const int8_t* codes, uint64_t codes_stride, const int32_t* code_sums,
+                      uint32_t tokens, uint64_t cols, float* y, uint64_t y_stride) {
+  run_rows<kTernaryTokens>(tokens, TernaryDots{static_cast<const uint8_t*>(panel), codes, codes_stride,
+                                               code_sums, cols, y, y_stride});
 }
 
-void dot_ternary_vnni(const void* panel, const int8_t* codes, uint64_t codes_stride, uint32_t tokens,
-                      uint64_t cols, float* y, uint64_t y_stride) {
-  const auto* p = static_cast<const uint8_t*>(panel);
-  switch (tokens) {
-    case 1:
-      return ternary_dots<1>(p, codes, codes_stride, cols, y, y_stride);
-    case 2:
-      return ternary_dots<2>(p, codes, codes_stride, cols, y, y_stride);
-    case 3:
-      return ternary_dots<3>(p, codes, codes_stride, cols, y, y_stride);
-    default:
-      return ternary_dots<4>(p, codes, codes_stride, cols, y, y_stride);
+struct TritDots {
+  const uint8_t* b;
+  const int8_t* a;
+  uint64_t quads;
+  float* c;
+  uint64_t c_stride;
+  bool first;
+
+  template <uint32_t Rows>
+  void run() const {
+    I sums[Rows][kPanelVectors];
+    at_each<Rows * kPanelVectors>([&](auto at) {
+      constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      sums[r][v] = first ? splat_i(0) : bits(load(c + r * c_stride + v * kWidth));
+    });
+    const uint8_t* from = b;
+    const int8_t* x = a;
+    for (uint64_t q = 0; q < quads; ++q, from += kPanelRows * 4, x += kGemmTokens * 4) {
+      I w[kPanelVectors];
+      at_each<kPanelVectors>(
+          [&](auto v) { w[decltype(v)::value] = load_dwords(from + decltype(v)::value * kWidth * 4); });
+      at_each<Rows>([&](auto r) {
+        const I code = splat_dword(x + decltype(r)::value * 4);
+        at_each<kPanelVectors>([&](auto v) {
+          I& sum = sums[decltype(r)::value][decltype(v)::value];
+          sum = dot_bytes(sum, w[decltype(v)::value], code);
+        });
+      });
+    }
+    at_each<Rows * kPanelVectors>([&](auto at) {
+      constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      store(c + r * c_stride + v * kWidth, from_bits(sums[r][v]));
+    });
   }
+};
+
+void tile_trits_vnni(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
+                     uint64_t c_stride, bool first) {
+  run_rows<kGemmTokens>(tokens, TritDots{b, a, quads, c, c_stride, first});
 }
 
 uint64_t probe_int16_vnni(uint64_t rounds) {
@@ -290,6 +332,7 @@ constexpr Kernels vnni_table() {
   gemv_of(Format::fp4_nested) = gemv_fixed_vnni<Format::fp4_nested>;
   kernels.tile_int16 = tile_int16_vnni;
   kernels.dot_ternary = dot_ternary_vnni;
+  kernels.tile_trits = tile_trits_vnni;
   kernels.probe_int16 = probe_int16_vnni;
   kernels.probe_int8 = probe_int8_vnni;
   return kernels;
