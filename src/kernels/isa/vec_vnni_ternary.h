@@ -1,0 +1,114 @@
+// Ternary products with AVX512-VNNI, as vec_ternary.h has them: sums of bytes are one instruction. Needs
+// vec_avx512.h and vec_table.h before it.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+// Adds four products to each dword, in the register that holds sum (see added).
+inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
+  asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
+  return sum;
+}
+
+// Adds the 16 columns of a ternary block to the sums of `Tokens` tokens; codes 0 to 2 are unsigned already.
+template <uint32_t Tokens>
+inline void add_ternary_block(const uint8_t* block, const int8_t* codes, uint64_t stride,
+                              I (&sums)[Tokens][kPanelVectors]) {
+  I packed[kPanelVectors];
+  at_each<kPanelVectors>(
+      [&](auto v) { packed[decltype(v)::value] = load_dwords(block + decltype(v)::value * kWidth * 4); });
+  at_each<4>([&](auto j) {
+    I values[kPanelVectors];
+    at_each<kPanelVectors>(
+        [&](auto v) { values[decltype(v)::value] = plane<decltype(j)::value>(packed[decltype(v)::value]); });
+    at_each<Tokens>([&](auto t) {
+      const I x = splat_dword(codes + decltype(t)::value * stride + 4 * decltype(j)::value);
+      at_each<kPanelVectors>([&](auto v) {
+        I& sum = sums[decltype(t)::value][decltype(v)::value];
+        sum = dot_bytes(sum, values[decltype(v)::value], x);
+      });
+    });
+  });
+}
+
+// The codes' offset of 1 is taken off as the sum of the activations.
+struct TernaryDots {
+  const uint8_t* panel;
+  const int8_t* codes;
+  uint64_t stride;
+  const int32_t* code_sums;
+  uint64_t cols;
+  float* y;
+  uint64_t y_stride;
+
+  template <uint32_t Tokens>
+  void run() const {
+    I sums[Tokens][kPanelVectors];
+    at_each<Tokens * kPanelVectors>([&](auto at) {
+      sums[decltype(at)::value / kPanelVectors][decltype(at)::value % kPanelVectors] = splat_i(0);
+    });
+    const uint8_t* block = panel;
+    for (uint64_t k = 0; k < cols; k += kTernaryCols, block += kBlockBytes16) {
+      for (uint32_t v = 0; v < kPanelVectors; ++v) prefetch_ahead(block + v * kWidth * 4);
+      add_ternary_block<Tokens>(block, codes + k, stride, sums);
+    }
+    at_each<Tokens * kPanelVectors>([&](auto at) {
+      constexpr uint32_t t = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      const I offset = splat_i(static_cast<uint32_t>(code_sums[t]));
+      store(y + t * y_stride + v * kWidth, to_float(sub_i(sums[t][v], offset)));
+    });
+  }
+};
+
+void dot_ternary_vnni(const void* panel, const int8_t* codes, uint64_t codes_stride, const int32_t* code_sums,
+                      uint32_t tokens, uint64_t cols, float* y, uint64_t y_stride) {
+  run_rows<kTernaryTokens>(tokens, TernaryDots{static_cast<const uint8_t*>(panel), codes, codes_stride,
+                                               code_sums, cols, y, y_stride});
+}
+
+struct TritDots {
+  const uint8_t* b;
+  const int8_t* a;
+  uint64_t quads;
+  float* c;
+  uint64_t c_stride;
+  bool first;
+
+  template <uint32_t Rows>
+  void run() const {
+    I sums[Rows][kPanelVectors];
+    at_each<Rows * kPanelVectors>([&](auto at) {
+      constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      sums[r][v] = first ? splat_i(0) : bits(load(c + r * c_stride + v * kWidth));
+    });
+    const uint8_t* from = b;
+    const int8_t* x = a;
+    for (uint64_t q = 0; q < quads; ++q, from += kPanelRows * 4, x += kGemmTokens * 4) {
+      I w[kPanelVectors];
+      at_each<kPanelVectors>(
+          [&](auto v) { w[decltype(v)::value] = load_dwords(from + decltype(v)::value * kWidth * 4); });
+      at_each<Rows>([&](auto r) {
+        const I code = splat_dword(x + decltype(r)::value * 4);
+        at_each<kPanelVectors>([&](auto v) {
+          I& sum = sums[decltype(r)::value][decltype(v)::value];
+          sum = dot_bytes(sum, w[decltype(v)::value], code);
+        });
+      });
+    }
+    at_each<Rows * kPanelVectors>([&](auto at) {
+      constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      store(c + r * c_stride + v * kWidth, from_bits(sums[r][v]));
+    });
+  }
+};
+
+void tile_trits_vnni(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
+                     uint64_t c_stride, bool first) {
+  run_rows<kGemmTokens>(tokens, TritDots{b, a, quads, c, c_stride, first});
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels
