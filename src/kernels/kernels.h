@@ -42,6 +42,7 @@ struct AttendBlock {
   // multiplied by its v_scale before the codes of v are, and enters the sum l without it.
   const float* k_scales;
   const float* v_scales;
+  const void* next_k;  // keys of the block that comes next, to be fetched ahead, or null
   uint32_t head_dim;
   uint32_t queries;  // rows of q
   const float* q;    // [queries][q_stride], the scale is not yet applied

@@ -64,10 +64,10 @@ class ItemRun {
     std::fill_n(s_.chunk_m, rows_, kNothing);
     std::fill_n(s_.chunk_l, rows_, 0.0f);
     std::fill_n(s_.chunk_o, rows_ * spec_.head_dim, 0.0f);
-    const uint64_t last = visible(position(item_.tokens - 1), 0).end;
-    for (uint64_t b = chunk * plan::kChunkBlocks;
-         b < (chunk + 1) * plan::kChunkBlocks && b * kBlockTokens < last; ++b)
-      if (set_ranges(b * kBlockTokens)) run_block(span_.sequence->blocks[b]);
+    const uint64_t seen = (visible(position(item_.tokens - 1), 0).end + kBlockTokens - 1) / kBlockTokens;
+    const uint64_t end = std::min((chunk + 1) * plan::kChunkBlocks, seen);
+    for (uint64_t b = chunk * plan::kChunkBlocks; b < end; ++b)
+      if (set_ranges(b * kBlockTokens)) run_block(b, b + 1 < end);
   }
 
   void run_all() {
@@ -124,8 +124,11 @@ class ItemRun {
     return any;
   }
 
-  void run_block(uint32_t block) {
+  void run_block(uint64_t index, bool has_next) {
+    const uint32_t block = span_.sequence->blocks[index];
     kernels::AttendBlock work{};
+    if (has_next)
+      work.next_k = layer_.cache->keys(span_.sequence->blocks[index + 1], layer_.layer, item_.kv_head);
     work.k = layer_.cache->keys(block, layer_.layer, item_.kv_head);
     work.v = layer_.cache->values(block, layer_.layer, item_.kv_head);
     work.kv_dtype = layer_.cache->dtype();

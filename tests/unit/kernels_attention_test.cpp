@@ -95,6 +95,7 @@ void attend(const Kernels& set, const Scene& scene, uint32_t block, State& state
                     .kv_dtype = scene.dtype,
                     .k_scales = scene.k_scales[block].data(),
                     .v_scales = scene.v_scales[block].data(),
+                    .next_k = block + 1 < scene.blocks ? scene.k[block + 1].data() : nullptr,
                     .head_dim = scene.head_dim,
                     .queries = scene.queries,
                     .q = scene.q.data(),

@@ -39,6 +39,10 @@ inline Visible visible_to_any(const AttendBlock& block) {
 // Few rows read the cache as it lies; more share a piece that is widened once.
 constexpr uint32_t kDirectRows = 4;
 
+inline int64_t distance(const void* from, const void* to) {
+  return static_cast<const uint8_t*>(to) - static_cast<const uint8_t*>(from);
+}
+
 // scores[query][token] = dot(q, k), unscaled, at least for the tokens of `all`.
 template <Dtype D>
 inline void dot_scores(const AttendBlock& block, Visible all) {
@@ -48,9 +52,10 @@ inline void dot_scores(const AttendBlock& block, Visible all) {
     for (uint32_t d = 0; d < block.head_dim; d += kPieceRows) {
       const uint32_t dims = block.head_dim - d < kPieceRows ? block.head_dim - d : kPieceRows;
       const uint8_t* k = static_cast<const uint8_t*>(block.k) + d * kStride + token * kCachedBytes<D>;
-      CacheTile tile{k,     kStride, block.q + d, block.q_stride, dims, block.scores + token, kBlockTokens,
-                     d == 0};
+      CacheTile tile{k,      kStride, block.q + d, block.q_stride, dims, block.scores + token, kBlockTokens,
+                     d == 0, 0};
       if (block.queries <= kDirectRows) {
+        tile.ahead = distance(block.k, block.v);
         cache_tile<D, kDirectRows>(block.queries, tile);
         continue;
       }
@@ -174,7 +179,8 @@ inline void add_values(const ValueColumns<D>& at, uint32_t query, uint32_t rows,
                  tokens.end - tokens.begin,
                  o,
                  block.head_dim,
-                 false};
+                 false,
+                 Most == kDirectRows && block.next_k != nullptr ? distance(block.v, block.next_k) : 0};
   if (at.count == kPieceColumns) return cache_tile<D, Most>(rows, tile);
   alignas(64) float whole[kGemmTokens * kPieceColumns] = {};
   for (uint32_t r = 0; r < rows; ++r)

@@ -250,42 +250,23 @@ inline float total(const F* partials) {
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
 
-// Zen 3 streams faster without software prefetch at every distance tried.
-inline void prefetch_ahead(const uint8_t*) {}
-// Of kernels that compute more than they read: most of a page ahead, since the machine's own prefetch stops
-// at its end.
-inline void prefetch_far(const uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p) + 3072, _MM_HINT_T0);
+// The even and the odd ones of 16 floats, and back.
+inline void apart(const float* p, F& even, F& odd) {
+  const __m256 a = load(p), b = load(p + kWidth);
+  const auto in_order = [](__m256 x) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xd8));
+  };
+  even = in_order(_mm256_shuffle_ps(a, b, 0x88));
+  odd = in_order(_mm256_shuffle_ps(a, b, 0xdd));
 }
-
-// Register tile: 6 tokens by 16 of the 32 rows; few tokens take all 32 rows at once to have enough chains in
-// flight.
-constexpr uint32_t kGemmTokens = 6;
-constexpr uint32_t tile_vectors(uint32_t tokens) {
-  return tokens <= 3 ? 4 : 2;
-}
-
-// Keeps a value in a register here, so that a probe's loop is not folded away.
-inline void pin(F& x) {
-  asm volatile("" : "+x"(x));
-}
-inline void pin(I& x) {
-  asm volatile("" : "+x"(x));
-}
-
-// sum + x, in the register that holds sum, by value: GCC keeps an array in memory whose elements an asm
-// names, and where only a register is asked for it moves every sum once more.
-inline I added(I sum, I x) {
-  asm volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(x));
-  return sum;
-}
-inline I added_words(I sum, I x) {
-  asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x));
-  return sum;
-}
-inline I add_pairs16(I sum, I a, I b) {
-  return added(sum, multiply_pairs16(a, b));
+inline void together(float* p, F even, F odd) {
+  const __m256 low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+  store(p, _mm256_permute2f128_ps(low, high, 0x20));
+  store(p + kWidth, _mm256_permute2f128_ps(low, high, 0x31));
 }
 
 }  // namespace
 }  // namespace rhapsode::kernels
+
+// Written in terms of the vector above.
+#include "kernels/isa/vec_avx2_machine.h"

@@ -242,46 +242,21 @@ inline float total(const F* partials) {
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
 
-// Zen 5 needs 2 KiB of software prefetch to reach its bandwidth (57-64 against 54-56 GB/s with two threads).
-inline void prefetch_ahead(const uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p) + 2048, _MM_HINT_T0);
+// The even and the odd ones of 32 floats, and back.
+inline void apart(const float* p, F& even, F& odd) {
+  const I first = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  const F a = load(p), b = load(p + kWidth);
+  even = _mm512_permutex2var_ps(a, first, b);
+  odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(first, _mm512_set1_epi32(1)), b);
 }
-inline void prefetch_far(const uint8_t* p) {
-  prefetch_ahead(p);
-}
-
-// Register tile: 12 tokens by all 32 rows of a panel: 24 accumulators of the 32 registers.
-constexpr uint32_t kGemmTokens = 12;
-constexpr uint32_t tile_vectors(uint32_t) {
-  return 2;
-}
-
-// Keeps a value in a register here, so that a probe's loop is not folded away.
-inline void pin(F& x) {
-  asm volatile("" : "+v"(x));
-}
-inline void pin(I& x) {
-  asm volatile("" : "+v"(x));
-}
-
-// sum + x, in the register that holds sum, by value: GCC keeps an array in memory whose elements an asm
-// names, and where only a register is asked for it moves every sum once more.
-inline I added(I sum, I x) {
-  asm volatile("vpaddd %1, %0, %0" : "+v"(sum) : "v"(x));
-  return sum;
-}
-inline I added_words(I sum, I x) {
-  asm volatile("vpaddw %1, %0, %0" : "+v"(sum) : "v"(x));
-  return sum;
-}
-inline I add_pairs16(I sum, I a, I b) {
-#if defined(__AVX512VNNI__)
-  asm volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
-  return sum;
-#else
-  return added(sum, multiply_pairs16(a, b));
-#endif
+inline void together(float* p, F even, F odd) {
+  const I low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  store(p, _mm512_permutex2var_ps(even, low, odd));
+  store(p + kWidth, _mm512_permutex2var_ps(even, _mm512_add_epi32(low, _mm512_set1_epi32(8)), odd));
 }
 
 }  // namespace
 }  // namespace rhapsode::kernels
+
+// Written in terms of the vector above.
+#include "kernels/isa/vec_avx512_machine.h"

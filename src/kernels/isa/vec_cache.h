@@ -2,6 +2,7 @@
 // over them. Needs a vec_<isa>.h, vec_rows.h before it.
 #pragma once
 
+#include "kernels/isa/vec_matmul.h"
 #include "kernels/isa/vec_rows.h"
 #include "kernels/kernels.h"
 
@@ -40,8 +41,46 @@ struct CacheTile {
   uint64_t k_count;
   float* c;
   uint64_t c_stride;
-  bool first;  // start from zero
+  bool first;     // start from zero
+  int64_t ahead;  // bytes from b to what is fetched beside it; 0: nothing
 };
+
+// Vectors of a row of the cache, and of the sums over it. bf16 is read two vectors at a time: the even
+// elements in one, the odd ones in the other.
+template <Dtype D, uint32_t Vectors>
+inline void load_row_of(const uint8_t* b, F (&w)[Vectors]) {
+  if constexpr (D == Dtype::bf16 && Vectors % 2 == 0) {
+    at_each<Vectors / 2>([&](auto pair) {
+      const I both = load_dwords(b + decltype(pair)::value * kWidth * 4);
+      w[decltype(pair)::value * 2] = from_bits(shift_left<16>(both));
+      w[decltype(pair)::value * 2 + 1] = from_bits(and_i(both, splat_i(0xffff0000u)));
+    });
+  } else {
+    for (uint32_t v = 0; v < Vectors; ++v) w[v] = load_cached<D>(b + v * kWidth * kCachedBytes<D>);
+  }
+}
+template <Dtype D, uint32_t Vectors>
+inline void load_sums(const float* c, F (&sums)[Vectors]) {
+  for (uint32_t v = 0; v < Vectors; v += 2) {
+    if constexpr (D == Dtype::bf16 && Vectors % 2 == 0) {
+      apart(c + v * kWidth, sums[v], sums[v + 1]);
+    } else {
+      sums[v] = load(c + v * kWidth);
+      if (v + 1 < Vectors) sums[v + 1] = load(c + (v + 1) * kWidth);
+    }
+  }
+}
+template <Dtype D, uint32_t Vectors>
+inline void store_sums(float* c, const F (&sums)[Vectors]) {
+  for (uint32_t v = 0; v < Vectors; v += 2) {
+    if constexpr (D == Dtype::bf16 && Vectors % 2 == 0) {
+      together(c + v * kWidth, sums[v], sums[v + 1]);
+    } else {
+      store(c + v * kWidth, sums[v]);
+      if (v + 1 < Vectors) store(c + (v + 1) * kWidth, sums[v + 1]);
+    }
+  }
+}
 
 template <Dtype D, uint32_t Rows>
 inline void cache_tile_rows(const CacheTile& tile) {
@@ -51,20 +90,21 @@ inline void cache_tile_rows(const CacheTile& tile) {
   for (uint32_t column = 0; column < kPieceColumns; column += kVectors * kWidth) {
     float* c = tile.c + column;
     F sums[Rows][kVectors];
-    for (uint32_t r = 0; r < Rows; ++r)
-      for (uint32_t v = 0; v < kVectors; ++v)
-        sums[r][v] = tile.first ? zero() : load(c + r * tile.c_stride + v * kWidth);
+    for (uint32_t r = 0; r < Rows; ++r) {
+      for (F& sum : sums[r]) sum = zero();
+      if (!tile.first) load_sums<D>(c + r * tile.c_stride, sums[r]);
+    }
     const uint8_t* b = tile.b + column * kCachedBytes<D>;
     for (uint64_t k = 0; k < tile.k_count; ++k, b += tile.b_stride) {
+      if (tile.ahead != 0) prefetch_beside(b + tile.ahead);
       F w[kVectors];
-      for (uint32_t v = 0; v < kVectors; ++v) w[v] = load_cached<D>(b + v * kWidth * kCachedBytes<D>);
+      load_row_of<D>(b, w);
       for (uint32_t r = 0; r < Rows; ++r) {
         const F x = splat_from(a[r] + k);
         for (uint32_t v = 0; v < kVectors; ++v) sums[r][v] = fma(x, w[v], sums[r][v]);
       }
     }
-    for (uint32_t r = 0; r < Rows; ++r)
-      for (uint32_t v = 0; v < kVectors; ++v) store(c + r * tile.c_stride + v * kWidth, sums[r][v]);
+    for (uint32_t r = 0; r < Rows; ++r) store_sums<D>(c + r * tile.c_stride, sums[r]);
   }
 }
 

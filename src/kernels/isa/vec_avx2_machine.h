@@ -1,0 +1,55 @@
+// What the AVX2 set does for the sake of machines and compilers: prefetches, register tiles, sums that stay
+// in their registers. Included by vec_avx2.h alone.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace rhapsode::kernels {
+namespace {
+
+// Zen 3 streams faster without software prefetch at every distance tried.
+inline void prefetch_ahead(const uint8_t*) {}
+// Of kernels that compute more than they read: most of a page ahead, since the machine's own prefetch stops
+// at its end.
+inline void prefetch_far(const uint8_t* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(p) + 3072, _MM_HINT_T0);
+}
+
+// Of attention to few rows, whose cache comes in pieces of some pages: into the second cache.
+inline void prefetch_beside(const uint8_t* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
+}
+
+// Register tile: 6 tokens by 16 of the 32 rows; few tokens take all 32 rows at once to have enough chains in
+// flight.
+constexpr uint32_t kGemmTokens = 6;
+constexpr uint32_t tile_vectors(uint32_t tokens) {
+  return tokens <= 3 ? 4 : 2;
+}
+
+// Keeps a value in a register here, so that a probe's loop is not folded away.
+inline void pin(F& x) {
+  asm volatile("" : "+x"(x));
+}
+inline void pin(I& x) {
+  asm volatile("" : "+x"(x));
+}
+
+// sum + x, in the register that holds sum, by value: GCC keeps an array in memory whose elements an asm
+// names, and where only a register is asked for it moves every sum once more.
+inline I added(I sum, I x) {
+  asm volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(x));
+  return sum;
+}
+inline I added_words(I sum, I x) {
+  asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x));
+  return sum;
+}
+inline I add_pairs16(I sum, I a, I b) {
+  return added(sum, multiply_pairs16(a, b));
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels
