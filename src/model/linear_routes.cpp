@@ -201,6 +201,26 @@ void run_vector(const Product& product, Range panels) {
   });
 }
 
+// Weights that the next step reads, fetched into the second cache while this one computes: a piece at each
+// tile.
+class Upcoming {
+ public:
+  Upcoming() = default;
+  Upcoming(const std::byte* from, uint64_t bytes, uint64_t tiles)
+      : at_(from), end_(from + bytes), piece_((bytes / tiles + kLine) / kLine * kLine) {}
+
+  void fetch() {
+    const std::byte* stop = at_ + std::min<uint64_t>(piece_, static_cast<uint64_t>(end_ - at_));
+    for (; at_ < stop; at_ += kLine) __builtin_prefetch(at_, 0, 2);
+  }
+
+ private:
+  static constexpr uint64_t kLine = 64;
+  const std::byte* at_ = nullptr;
+  const std::byte* end_ = nullptr;
+  uint64_t piece_ = 0;
+};
+
 // The columns [k, k + count) of one panel times a block of tokens.
 struct Step {
   uint64_t panel;
@@ -208,10 +228,20 @@ struct Step {
   uint64_t count;
   TokenBlock block;
   float* sums;  // [tokens][32], continued where k > 0
+  Upcoming upcoming;
+
+  // Calls work(first token, tokens) for each tile of the block.
+  template <class Work>
+  void for_tiles(uint32_t tile, Work work) {
+    for (uint32_t t = 0; t < block.tokens; t += tile) {
+      upcoming.fetch();
+      work(t, std::min(tile, block.tokens - t));
+    }
+  }
 };
 
 // A block of a panel's columns is expanded once and used for all tokens.
-void add_dense(const Product& product, const Step& step) {
+void add_dense(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const plan::WeightFormat& format = product.part->format;
   const uint32_t tile = tile_of(product);
@@ -219,22 +249,22 @@ void add_dense(const Product& product, const Step& step) {
   kernels.expand[format_index(product)](product.part->panel(step.panel), product.part->padded_cols, step.k,
                                         step.count, expanded);
   if (quant::is_four_bit(format.format)) kernels.round_row(format.compute, expanded, step.count * kPanelRows);
-  for (uint32_t t = 0; t < step.block.tokens; t += tile)
-    kernels.gemm_tile(expanded, packed_floats(product, (step.block.first + t) / tile, step.k),
-                      std::min(tile, step.block.tokens - t), step.count, step.sums + uint64_t{t} * kPanelRows,
-                      kPanelRows, step.k == 0);
+  step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+    kernels.gemm_tile(expanded, packed_floats(product, (step.block.first + t) / tile, step.k), tokens,
+                      step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  });
 }
 
-void add_int8(const Product& product, const Step& step) {
+void add_int8(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
   kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
                                               step.k, step.count, expanded, nullptr);
-  for (uint32_t t = 0; t < step.block.tokens; t += tile)
-    kernels.tile_int16(expanded, packed_codes(product, (step.block.first + t) / tile, step.k),
-                       std::min(tile, step.block.tokens - t), step.count / 2,
-                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+    kernels.tile_int16(expanded, packed_codes(product, (step.block.first + t) / tile, step.k), tokens,
+                       step.count / 2, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  });
   if (step.k + step.count < product.part->padded_cols) return;
   const auto* scb = reinterpret_cast<const float*>(product.part->panel(step.panel));
   const float* scales = group_scales(product, 0) + step.block.first;
@@ -242,23 +272,23 @@ void add_int8(const Product& product, const Step& step) {
     kernels.finish_int8(scb, scales[t], step.sums + uint64_t{t} * kPanelRows);
 }
 
-void add_fixed(const Product& product, const Step& step) {
+void add_fixed(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
   float* absmax = product.worker->expand + plan::kColumnBlock * kPanelRows / 2;
   kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
                                               step.k, step.count, expanded, absmax);
-  for (uint32_t t = 0; t < step.block.tokens; t += tile) {
+  step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
     const uint64_t group = (step.block.first + t) / tile;
-    kernels.tile_fixed({expanded, absmax, packed_codes(product, group, step.k),
-                        group_scales(product, group) + step.k / kBlockCols * tile,
-                        std::min(tile, step.block.tokens - t), step.count / kBlockCols},
-                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
-  }
+    kernels.tile_fixed(
+        {expanded, absmax, packed_codes(product, group, step.k),
+         group_scales(product, group) + step.k / kBlockCols * tile, tokens, step.count / kBlockCols},
+        step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  });
 }
 
-void add_ternary(const Product& product, const Step& step) {
+void add_ternary(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint64_t cols = product.part->padded_cols;
   const std::byte* panel = product.part->panel(step.panel);
@@ -270,15 +300,15 @@ void add_ternary(const Product& product, const Step& step) {
   const uint32_t tile = tile_of(product);
   auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
   kernels.expand_trits(panel, step.k, step.count, expanded);
-  for (uint32_t t = 0; t < step.block.tokens; t += tile)
-    kernels.tile_trits(expanded, packed_quads(product, (step.block.first + t) / tile, step.k),
-                       std::min(tile, step.block.tokens - t), step.count / 4,
-                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+    kernels.tile_trits(expanded, packed_quads(product, (step.block.first + t) / tile, step.k), tokens,
+                       step.count / 4, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  });
   for (uint32_t t = 0; t < step.block.tokens && step.k + step.count == cols; ++t)
     kernels.finish_trits(sums[t], step.sums + uint64_t{t} * kPanelRows);
 }
 
-void add(const Product& product, const Step& step) {
+void add(const Product& product, Step& step) {
   switch (route_of(product)) {
     case Route::dense:
       return add_dense(product, step);
@@ -305,9 +335,20 @@ void run_panels(const Product& product, Range panels, TokenBlock block) {
   const auto sums = [&](uint64_t panel) {
     return product.worker->sums + (panel - panels.begin) * block.tokens * kPanelRows;
   };
+  // The columns [k, k + columns) of a panel lie about here, in any format.
+  const auto upcoming = [&](uint64_t panel, uint64_t k) {
+    if (k >= cols) return Upcoming();
+    const uint64_t bytes = product.part->panel_bytes, count = std::min(columns, cols - k);
+    return Upcoming(product.part->panel(panel) + bytes * k / cols, bytes * count / cols,
+                    (block.tokens + tile_of(product) - 1) / tile_of(product));
+  };
   for (uint64_t k = 0; k < cols; k += columns)
-    for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
-      add(product, {panel, k, std::min(columns, cols - k), block, sums(panel)});
+    for (uint64_t panel = panels.begin; panel < panels.end; ++panel) {
+      const bool last = panel + 1 == panels.end;
+      Step step{panel, k, std::min(columns, cols - k), block, sums(panel), {}};
+      step.upcoming = last ? upcoming(panels.begin, k + columns) : upcoming(panel + 1, k);
+      add(product, step);
+    }
   for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
     finish_block(product, panel, block, sums(panel));
 }

@@ -47,18 +47,38 @@ struct Int16Tile {
   }
 };
 
-// The sums of one block of columns, [Rows][Vectors]. A function of its own: inlined, what the caller keeps in
-// registers leaves too few for the sums, and GCC moves them to the stack at every step.
+// One block of columns for `Rows` tokens and the rows of `Vectors` vectors, of a tile at its first column.
+struct FixedBlock {
+  const int16_t* b;
+  const int16_t* a;
+  const float* absmax;  // of the rows
+  const float* scales;  // of the tokens
+  float* c;
+  uint64_t c_stride;
+  bool start;  // c begins here
+};
+
+// A function of its own: inlined, what the caller keeps in registers leaves too few for the sums, and GCC
+// moves them to the stack at every step.
 template <uint32_t Rows, uint32_t Vectors>
-[[gnu::noinline]] void block_sums(const int16_t* b, const int16_t* a, float* out) {
+[[gnu::noinline]] void fixed_block(const FixedBlock& at) {
   I sums[Rows][Vectors];
   at_each<Rows * Vectors>(
-      [&](auto at) { sums[decltype(at)::value / Vectors][decltype(at)::value % Vectors] = splat_i(0); });
-  sum_pairs<Rows, Vectors>(sums, b, a, kBlockCols / 2);
-  at_each<Rows * Vectors>([&](auto at) {
-    store(out + decltype(at)::value * kWidth,
-          from_bits(sums[decltype(at)::value / Vectors][decltype(at)::value % Vectors]));
-  });
+      [&](auto i) { sums[decltype(i)::value / Vectors][decltype(i)::value % Vectors] = splat_i(0); });
+  sum_pairs<Rows, Vectors>(sums, at.b, at.a, kBlockCols / 2);
+  F absmax[Vectors];
+  for (uint32_t v = 0; v < Vectors; ++v) absmax[v] = load(at.absmax + v * kWidth);
+  const auto finish = [&](auto before) {
+    at_each<Rows * Vectors>([&](auto i) {
+      constexpr uint32_t r = decltype(i)::value / Vectors, v = decltype(i)::value % Vectors;
+      float* y = at.c + r * at.c_stride + v * kWidth;
+      store(y, fma(to_float(sums[r][v]), absmax[v] * splat_from(at.scales + r), before(y)));
+    });
+  };
+  if (at.start)
+    finish([](const float*) { return zero(); });
+  else
+    finish([](const float* y) { return load(y); });
 }
 
 struct FixedTileRun {
@@ -70,23 +90,12 @@ struct FixedTileRun {
   template <uint32_t Rows>
   void run() const {
     constexpr uint32_t kVectors = tile_vectors(Rows);
-    for (uint64_t block = 0; block < tile.blocks; ++block) {
-      const int16_t* b = tile.b + block * kBlockCols * kPanelRows;
-      const int16_t* a = tile.a + block * kBlockCols * kGemmTokens;
-      for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth) {
-        float sums[Rows * kVectors * kWidth];
-        block_sums<Rows, kVectors>(b + column * 2, a, sums);
-        const bool start = first && block == 0;
-        at_each<Rows * kVectors>([&](auto at) {
-          constexpr uint32_t r = decltype(at)::value / kVectors, v = decltype(at)::value % kVectors;
-          float* y = c + r * c_stride + column + v * kWidth;
-          const F absmax = load(tile.absmax + block * kPanelRows + column + v * kWidth);
-          const F scale = absmax * splat_from(tile.scales + block * kGemmTokens + r);
-          store(y, fma(to_float(bits(load(sums + decltype(at)::value * kWidth))), scale,
-                       start ? zero() : load(y)));
-        });
-      }
-    }
+    for (uint64_t block = 0; block < tile.blocks; ++block)
+      for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth)
+        fixed_block<Rows, kVectors>(
+            {tile.b + block * kBlockCols * kPanelRows + column * 2, tile.a + block * kBlockCols * kGemmTokens,
+             tile.absmax + block * kPanelRows + column, tile.scales + block * kGemmTokens, c + column,
+             c_stride, first && block == 0});
   }
 };
 
