@@ -12,7 +12,9 @@ namespace rhapsode::devices {
 namespace {
 
 constexpr uint64_t kReadUnit = 4096;
-constexpr uint64_t kPeakRounds = 4'000'000;  // some 15 ms
+constexpr uint64_t kReadPiece = 256;  // units: 1 MiB
+constexpr uint64_t kPeakPieces = 64;
+constexpr uint64_t kPeakRounds = 62'500;  // of a piece; all of them some 15 ms
 
 template <class Work>
 double seconds(Work work) {
@@ -21,21 +23,23 @@ double seconds(Work work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// `members` of the pool's threads read their shares of data.
+// `members` of the pool's threads read all of data.
 double read_rate(const kernels::Kernels& kernels, ThreadPool& pool, std::span<const std::byte> data,
                  uint32_t streams, uint32_t members) {
   std::atomic<uint32_t> sink{0};
-  const uint64_t units = data.size() / kReadUnit;
+  const uint64_t units = data.size() / streams / kReadUnit, far = units * kReadUnit;
+  const auto read = [&](Range mine) {
+    const std::byte* from = data.data() + mine.begin * kReadUnit;
+    sink |=
+        kernels.probe_read(from, streams == 2 ? from + far : nullptr, (mine.end - mine.begin) * kReadUnit);
+  };
   const double time = seconds([&] {
     pool.run([&](uint32_t member) {
-      if (member >= members) return;
-      const Range mine = share(units, member, members);
-      const std::byte* from = data.data() + mine.begin * kReadUnit;
-      const uint64_t each = (mine.end - mine.begin) / streams * kReadUnit;
-      sink |= kernels.probe_read(from, streams == 2 ? from + each : nullptr, each);
+      if (members == 1 && member == 0) read({0, units});
+      if (members > 1) pool.hand_out(member, units, kReadPiece, read);
     });
   });
-  return static_cast<double>(units * kReadUnit) / time / 1e9;
+  return static_cast<double>(far * streams) / time / 1e9;
 }
 
 double peak_rate(const kernels::Kernels& kernels, ThreadPool& pool, Instruction instruction,
@@ -43,9 +47,13 @@ double peak_rate(const kernels::Kernels& kernels, ThreadPool& pool, Instruction 
   uint64_t (*const probes[kInstructions])(uint64_t) = {kernels.probe_fma, kernels.probe_int16,
                                                        kernels.probe_int8, kernels.probe_int8_words};
   std::atomic<uint64_t> operations{0};
+  const auto work = [&](Range pieces) {
+    operations += probes[static_cast<size_t>(instruction)](kPeakRounds * (pieces.end - pieces.begin));
+  };
   const double time = seconds([&] {
     pool.run([&](uint32_t member) {
-      if (member < members) operations += probes[static_cast<size_t>(instruction)](kPeakRounds);
+      if (members == 1 && member == 0) work({0, kPeakPieces});
+      if (members > 1) pool.hand_out(member, kPeakPieces * members, 1, work);
     });
   });
   return static_cast<double>(operations.load()) / time / 1e9;
@@ -80,35 +88,75 @@ double measure_peak(const kernels::Kernels& kernels, ThreadPool& pool, Instructi
   return peak_rate(kernels, pool, instruction, pool.threads());
 }
 
-Roofline measure_roofline(const kernels::Kernels& kernels, ThreadPool& pool, const RooflineOptions& options) {
-  const uint64_t bytes = options.bytes_per_thread * pool.threads();
-  Device device("roofline", bytes, kernels);
-  const Buffer buffer = device.allocate(bytes, "the read probe");
+struct RooflineProbe::Impl {
+  const kernels::Kernels& kernels;
+  ThreadPool& pool;
+  uint64_t bytes_per_thread;
+  Device device;
+  Buffer buffer;
+  std::vector<double> read_one, read_one_two, read, read_two, fma_one, peaks[kInstructions];
+
+  Impl(const kernels::Kernels& set, ThreadPool& team, uint64_t bytes)
+      : kernels(set),
+        pool(team),
+        bytes_per_thread(bytes),
+        device("roofline", bytes * team.threads(), set),
+        buffer(device.allocate(bytes * team.threads(), "the read probe")) {}
+};
+
+RooflineProbe::RooflineProbe(const kernels::Kernels& kernels, ThreadPool& pool,
+                             const RooflineOptions& options)
+    : impl_(std::make_unique<Impl>(kernels, pool, options.bytes_per_thread)) {
+  const std::span<std::byte> bytes = impl_->buffer.bytes();
   pool.run([&](uint32_t member) {
-    const Range mine = share(bytes, member, pool.threads());
-    std::memset(buffer.data() + mine.begin, 1, mine.end - mine.begin);
+    const Range mine = share(bytes.size(), member, pool.threads());
+    std::memset(bytes.data() + mine.begin, 1, mine.end - mine.begin);
   });
-  const std::span<const std::byte> all = buffer.bytes();
-  const std::span<const std::byte> first = all.first(options.bytes_per_thread);
-  std::vector<double> rates[9];
-  for (uint32_t round = 0; round < options.rounds; ++round) {  // taken in turn, so that noise hits all alike
-    rates[0].push_back(read_rate(kernels, pool, first, 1, 1));
-    rates[1].push_back(read_rate(kernels, pool, first, 2, 1));
-    rates[2].push_back(measure_read(kernels, pool, all, 1));
-    rates[3].push_back(measure_read(kernels, pool, all, 2));
-    rates[4].push_back(peak_rate(kernels, pool, Instruction::fma, 1));
-    for (uint32_t i = 0; i < kInstructions; ++i)
-      rates[5 + i].push_back(measure_peak(kernels, pool, static_cast<Instruction>(i)));
-  }
-  return {.read_one_thread = summarize(rates[0]),
-          .read_one_thread_two_streams = summarize(rates[1]),
-          .read = summarize(rates[2]),
-          .read_two_streams = summarize(rates[3]),
-          .fma_one_thread = summarize(rates[4]),
-          .fma = summarize(rates[5]),
-          .int16 = summarize(rates[6]),
-          .int8 = summarize(rates[7]),
-          .int8_words = summarize(rates[8])};
+}
+
+RooflineProbe::~RooflineProbe() = default;
+
+void RooflineProbe::take() {
+  Impl& at = *impl_;
+  const std::span<const std::byte> all = at.buffer.bytes(), first = all.first(at.bytes_per_thread);
+  at.read_one.push_back(read_rate(at.kernels, at.pool, first, 1, 1));
+  at.read_one_two.push_back(read_rate(at.kernels, at.pool, first, 2, 1));
+  at.read.push_back(measure_read(at.kernels, at.pool, all, 1));
+  at.read_two.push_back(measure_read(at.kernels, at.pool, all, 2));
+  at.fma_one.push_back(peak_rate(at.kernels, at.pool, Instruction::fma, 1));
+  for (uint32_t i = 0; i < kInstructions; ++i)
+    at.peaks[i].push_back(measure_peak(at.kernels, at.pool, static_cast<Instruction>(i)));
+}
+
+Roofline RooflineProbe::summary() const {
+  const Impl& at = *impl_;
+  const auto peak = [&](Instruction instruction) {
+    return summarize(at.peaks[static_cast<size_t>(instruction)]);
+  };
+  return {.read_one_thread = summarize(at.read_one),
+          .read_one_thread_two_streams = summarize(at.read_one_two),
+          .read = summarize(at.read),
+          .read_two_streams = summarize(at.read_two),
+          .fma_one_thread = summarize(at.fma_one),
+          .fma = peak(Instruction::fma),
+          .int16 = peak(Instruction::int16),
+          .int8 = peak(Instruction::int8),
+          .int8_words = peak(Instruction::int8_words)};
+}
+
+double RooflineProbe::read_at(size_t taking) const {
+  const bool one = summarize(impl_->read).median > summarize(impl_->read_two).median;
+  return (one ? impl_->read : impl_->read_two).at(taking);
+}
+
+double RooflineProbe::peak_at(size_t taking, Instruction instruction) const {
+  return impl_->peaks[static_cast<size_t>(instruction)].at(taking);
+}
+
+Roofline measure_roofline(const kernels::Kernels& kernels, ThreadPool& pool, const RooflineOptions& options) {
+  RooflineProbe probe(kernels, pool, options);
+  for (uint32_t round = 0; round < options.rounds; ++round) probe.take();
+  return probe.summary();
 }
 
 }  // namespace rhapsode::devices

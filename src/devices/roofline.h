@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "base/thread_pool.h"
@@ -39,13 +40,31 @@ struct RooflineOptions {
   uint32_t rounds = 7;
 };
 
-// Allocates, touches and releases bytes_per_thread for each thread (2 MiB pages where granted). Throws Error
-// as Device::allocate does.
+// Takes the limits again and again, between what is measured against them: cores of a shared machine are fast
+// and slow by turns. Allocates and touches bytes_per_thread for each thread (2 MiB pages where granted);
+// throws Error as Device::allocate does. options.rounds is not used.
+class RooflineProbe {
+ public:
+  RooflineProbe(const kernels::Kernels& kernels, ThreadPool& pool, const RooflineOptions& options = {});
+  ~RooflineProbe();
+
+  void take();
+  Roofline summary() const;
+  // Of one taking: the rate of the better access pattern by the summary, and of an instruction.
+  double read_at(size_t taking) const;
+  double peak_at(size_t taking, Instruction instruction) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// options.rounds takings.
 Roofline measure_roofline(const kernels::Kernels& kernels, ThreadPool& pool,
                           const RooflineOptions& options = {});
 
-// One pass of all threads over `bytes`, each over its share, by one or two far streams; GB/s. `data` is
-// already touched.
+// One pass of all threads over `data`, which is touched already, by one or two far streams each; GB/s.
+// Threads take over what slower ones have left, so it is what all cores together can do; so are the peaks.
 double measure_read(const kernels::Kernels& kernels, ThreadPool& pool, std::span<const std::byte> data,
                     uint32_t streams);
 

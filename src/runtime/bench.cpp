@@ -1,6 +1,7 @@
 #include "runtime/bench.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "devices/inventory.h"
 #include "runtime/beam_run.h"
@@ -31,6 +32,10 @@ uint64_t layers_bytes(const arch::ModelTensors& tensors, const plan::Formats& fo
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+double rate(uint64_t tokens, double milliseconds) {
+  return static_cast<double>(tokens) * 1e3 / milliseconds;
 }
 
 }  // namespace
@@ -76,38 +81,49 @@ BenchResult bench(Session& session, const BenchOptions& options,
   const Assembly& assembly = session.assembly();
   const plan::Plan& plan = session.plan();
   const arch::Spec& spec = assembly.architecture.spec;
+  BenchResult out;
+  ThreadPool pool(assembly.threads);
+  std::optional<devices::RooflineProbe> probe;
   std::vector<double> prompt_ms, decode_ms;
   for (uint32_t i = 0; i < options.rounds; ++i) {
     say("round " + std::to_string(i + 1) + " of " + std::to_string(options.rounds));
     const BenchRound round = bench_round(session, options);
     prompt_ms.push_back(round.prompt_ms);
     decode_ms.push_back(round.decode_ms);
+    if (i == 0) {  // the model has touched all that it will; what follows is the probe's
+      out.peak_rss_bytes = devices::peak_resident_bytes();
+      probe.emplace(*assembly.kernels, pool);
+    }
+    probe->take();
   }
-  BenchResult out;
-  out.peak_rss_bytes = devices::peak_resident_bytes();
   out.plan_bytes = plan::total_bytes(plan);
-  say("measuring the machine");
-  ThreadPool pool(assembly.threads);
-  out.roofline = devices::measure_roofline(*assembly.kernels, pool);
+  out.roofline = probe->summary();
   out.cpu = assembly.inventory.cpu_name;
   out.isa = assembly.kernels->name;
   out.threads = assembly.threads;
   out.load_ms = session.load_ms();
   out.first_token_ms = median(prompt_ms);
-  out.prompt_tokens_per_s = static_cast<double>(options.prompt_tokens) * 1e3 / out.first_token_ms;
-  out.decode_tokens_per_s = static_cast<double>(options.new_tokens) * 1e3 / median(decode_ms);
   out.weight_bytes_per_token = layers_bytes(assembly.tensors, plan.formats) + head_bytes_per_pass(session);
   const uint64_t context = options.prompt_tokens + options.new_tokens / 2;
   const uint64_t kv_bytes =
       context * plan::kv_block_bytes(spec, plan.formats.kv_dtype) / kernels::kBlockTokens;
-  out.decode_gb_per_s =
-      out.decode_tokens_per_s * static_cast<double>(out.weight_bytes_per_token + kv_bytes) / 1e9;
-  out.prompt_gflops =
-      out.prompt_tokens_per_s * 2.0 * static_cast<double>(matrix_elements(assembly.tensors)) / 1e9;
+  const double bytes_per_token = static_cast<double>(out.weight_bytes_per_token + kv_bytes);
+  const double flops_per_token = 2.0 * static_cast<double>(matrix_elements(assembly.tensors));
+  out.prompt_tokens_per_s = rate(options.prompt_tokens, out.first_token_ms);
+  out.decode_tokens_per_s = rate(options.new_tokens, median(decode_ms));
+  out.prompt_gflops = out.prompt_tokens_per_s * flops_per_token / 1e9;
+  out.decode_gb_per_s = out.decode_tokens_per_s * bytes_per_token / 1e9;
   const arch::LinearSource& up = assembly.tensors.layers.front().up;
   out.prompt_instruction = route_instruction(plan.formats.of(up.parts.front(), up.cols));
-  out.prompt_share = out.prompt_gflops / out.roofline.peak(out.prompt_instruction).median;
-  out.decode_share = out.decode_gb_per_s / out.roofline.best_read().median;
+  std::vector<double> prompt_shares, decode_shares;
+  for (size_t i = 0; i < prompt_ms.size(); ++i) {
+    const double gflops = rate(options.prompt_tokens, prompt_ms[i]) * flops_per_token / 1e9;
+    const double gb_per_s = rate(options.new_tokens, decode_ms[i]) * bytes_per_token / 1e9;
+    prompt_shares.push_back(gflops / probe->peak_at(i, out.prompt_instruction));
+    decode_shares.push_back(gb_per_s / probe->read_at(i));
+  }
+  out.prompt_share = median(prompt_shares);
+  out.decode_share = median(decode_shares);
   return out;
 }
 

@@ -25,9 +25,10 @@ struct BenchResult {
   double prompt_tokens_per_s = 0, decode_tokens_per_s = 0;  // medians of the rounds
   double prompt_gflops = 0;                                 // of the matrices, without attention
   double decode_gb_per_s = 0;  // weights read once a token, keys and values of the context
-  double prompt_share = 0;     // of the peak of the best instruction for the layers' format
+  // Medians over the rounds, each beside the limits as they were right after it: of the peak of the best
+  // instruction for the layers' format, and of the read bandwidth.
+  double prompt_share = 0, decode_share = 0;
   devices::Instruction prompt_instruction = devices::Instruction::fma;
-  double decode_share = 0;    // of the measured read bandwidth
   double first_token_ms = 0;  // of the prompt, median
   uint64_t weight_bytes_per_token = 0;
   uint64_t plan_bytes = 0, peak_rss_bytes = 0;
@@ -45,7 +46,7 @@ BenchRound bench_round(Session& session, const BenchOptions& options,
 uint64_t head_bytes_per_pass(Session& session);
 
 // The session's plan must hold prompt_tokens + new_tokens. peak_rss_bytes is taken before the roofline is
-// measured.
+// measured for the first time.
 BenchResult bench(Session& session, const BenchOptions& options,
                   const std::function<void(const std::string&)>& say);
 
