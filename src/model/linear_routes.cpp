@@ -11,7 +11,8 @@ namespace {
 using quant::kBlockCols;
 using quant::kPanelRows;
 
-constexpr uint64_t kDenseColumns = 128;  // 16 KiB of floats: half of the smallest first cache in use
+constexpr uint64_t kDenseColumns =
+    96;  // 12 KiB of floats: with a tile of tokens, half of the smallest first cache in use
 
 uint32_t tile_of(const Product& product) {
   return product.worker->kernels->gemm_tokens;
