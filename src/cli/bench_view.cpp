@@ -70,6 +70,11 @@ OrderedJson bench_json(const runtime::BenchResult& r, const runtime::BenchOption
   out["new_tokens"] = options.new_tokens;
   out["prompt_tokens_per_s"] = r.prompt_tokens_per_s;
   out["decode_tokens_per_s"] = r.decode_tokens_per_s;
+  if (options.sequences > 1) {
+    out["sequences"] = options.sequences;
+    out["batch_tokens_per_s"] = r.batch_tokens_per_s;
+    out["batch_speedup"] = r.batch_speedup;
+  }
   out["prompt_gflops"] = r.prompt_gflops;
   out["prompt_share"] = r.prompt_share;
   out["prompt_peak"] = devices::instruction_name(r.prompt_instruction);
@@ -94,6 +99,9 @@ std::string bench_text(const runtime::BenchResult& r, const runtime::BenchOption
                      share_bar(r.prompt_share), 100 * r.prompt_share, r.prompt_tokens_per_s, r.prompt_gflops,
                      r.roofline.peak(r.prompt_instruction).median, floats ? "GFLOP/s" : "GOP/s",
                      devices::instruction_name(r.prompt_instruction)) +
+         (options.sequences == 1 ? ""
+                                 : fmt::format("batch   {} sequences {:17.1f} tokens/s  {:6.2f} times one\n",
+                                               options.sequences, r.batch_tokens_per_s, r.batch_speedup)) +
          fmt::format("\nfirst token of {} prompt tokens {:.0f} ms, load {:.0f} ms\n", options.prompt_tokens,
                      r.first_token_ms, r.load_ms) +
          fmt::format("planned {:.1f} MB, peak {:.1f} MB\n", static_cast<double>(r.plan_bytes) / 1e6,

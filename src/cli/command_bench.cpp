@@ -17,15 +17,15 @@ namespace rhapsode::cli {
 namespace {
 
 struct BenchFlags {
-  std::optional<std::string> what, prompt_tokens, new_tokens, rounds;
+  std::optional<std::string> what, prompt_tokens, new_tokens, rounds, sequences;
   bool explain = false, quick = false;
 };
 
 int bench_kernels(const Globals& globals, const BenchFlags& flags) {
-  if (flags.prompt_tokens || flags.new_tokens || flags.explain)
-    throw Error(
-        ErrorKind::usage, "contradicting-options",
-        "`bench kernels` measures no model: --prompt-tokens, --new-tokens and --explain are of `bench`");
+  if (flags.prompt_tokens || flags.new_tokens || flags.sequences || flags.explain)
+    throw Error(ErrorKind::usage, "contradicting-options",
+                "`bench kernels` measures no model: --prompt-tokens, --new-tokens, --sequences and --explain "
+                "are of `bench`");
   runtime::KernelBenchOptions options;
   options.isa = globals.isa;
   options.quick = flags.quick;
@@ -54,9 +54,12 @@ int bench(const Globals& globals, const BenchFlags& flags) {
     options.prompt_tokens = read_integer("--prompt-tokens", *flags.prompt_tokens, 1, 1 << 20);
   if (flags.new_tokens) options.new_tokens = read_integer("--new-tokens", *flags.new_tokens, 1, 1 << 20);
   if (flags.rounds) options.rounds = static_cast<uint32_t>(read_integer("--rounds", *flags.rounds, 1, 1000));
+  if (flags.sequences)
+    options.sequences = static_cast<uint32_t>(read_integer("--sequences", *flags.sequences, 1, 64));
   const runtime::Assembly assembly = open_model(globals, "bench", TextNeed::none);
-  const plan::Plan plan = runtime::make_plan(assembly, options.prompt_tokens + options.new_tokens);
-  runtime::Session session = load_model(globals, assembly, plan, 1);
+  const plan::Plan plan = runtime::make_plan(assembly, options.prompt_tokens + options.new_tokens,
+                                             options.sequences, options.sequences);
+  runtime::Session session = load_model(globals, assembly, plan, options.sequences);
   const runtime::BenchResult result = runtime::bench(session, options, [&](const std::string& what) {
     if (!globals.quiet) say(what + "\n");
   });
@@ -84,6 +87,7 @@ void add_bench(Invocation& invocation) {
   command.optional_argument("what", flags->what, "`kernels`: each kernel by itself, without a model");
   command.option("--prompt-tokens", flags->prompt_tokens, "N", "tokens of the prompt (default: 512)");
   command.option("--new-tokens", flags->new_tokens, "N", "tokens generated (default: 64)");
+  command.option("--sequences", flags->sequences, "N", "sequences decoded at once, beside one (default: 1)");
   command.option("--rounds", flags->rounds, "N", "rounds, of which the median counts (default: 3)");
   command.flag("--explain", flags->explain, "where a token's time goes, and what would save most of it");
   command.flag("--quick", flags->quick, "kernels: a tenth of the work");

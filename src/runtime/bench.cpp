@@ -49,13 +49,46 @@ uint64_t head_bytes_per_pass(Session& session) {
   return panels * screen->bytes_of_panel() + whole * counts.exact_panels / counts.panels;
 }
 
+namespace {
+
+std::vector<uint32_t> prompt_ids(const model::Decoder& decoder, uint64_t tokens, uint32_t first) {
+  std::vector<uint32_t> ids;
+  for (uint64_t i = 0; i < tokens; ++i)
+    ids.push_back(static_cast<uint32_t>((first + i * 7919) % decoder.spec().vocab_size));
+  return ids;
+}
+
+uint32_t best_id(std::span<const float> row) {
+  return static_cast<uint32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+}
+
+}  // namespace
+
+double batch_round(Session& session, const BenchOptions& options) {
+  model::Decoder& decoder = session.decoder();
+  std::vector<model::Sequence> sequences(options.sequences);
+  std::vector<uint32_t> ids(options.sequences);
+  for (uint32_t i = 0; i < options.sequences; ++i) {
+    decoder.prefill(sequences[i], prompt_ids(decoder, options.prompt_tokens, i));
+    ids[i] = best_id(decoder.logits(0));
+  }
+  const Stopwatch time;
+  for (uint64_t token = 0; token < options.new_tokens; ++token) {
+    std::vector<model::Span> spans;
+    for (uint32_t i = 0; i < options.sequences; ++i)
+      spans.push_back({&sequences[i], {&ids[i], 1}, 1, 0, false, {1, {}}});
+    decoder.forward(spans);
+    for (uint32_t i = 0; i < options.sequences; ++i) ids[i] = best_id(decoder.logits(i));
+  }
+  const double milliseconds = time.milliseconds();
+  for (model::Sequence& sequence : sequences) session.cache().release(sequence);
+  return milliseconds;
+}
+
 BenchRound bench_round(Session& session, const BenchOptions& options,
                        const std::function<void()>& prompt_done) {
   model::Decoder& decoder = session.decoder();
-  const uint64_t vocab = decoder.spec().vocab_size;
-  std::vector<uint32_t> prompt;
-  for (uint64_t i = 0; i < options.prompt_tokens; ++i)
-    prompt.push_back(static_cast<uint32_t>(i * 7919 % vocab));
+  const std::vector<uint32_t> prompt = prompt_ids(decoder, options.prompt_tokens, 0);
   model::Sequence sequence;
   BenchRound round;
   const Stopwatch prompt_time;
@@ -65,8 +98,7 @@ BenchRound bench_round(Session& session, const BenchOptions& options,
   const Stopwatch decode_time;
   for (uint64_t i = 0; i < options.new_tokens; ++i) {
     const Stopwatch choosing;
-    const auto row = decoder.logits(0);
-    const uint32_t id = static_cast<uint32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+    const uint32_t id = best_id(decoder.logits(0));
     round.choosing_ms += choosing.milliseconds();
     const model::Span span{&sequence, {&id, 1}, 1, 0, false, {1, {}}};
     decoder.forward({&span, 1});
@@ -84,12 +116,16 @@ BenchResult bench(Session& session, const BenchOptions& options,
   BenchResult out;
   ThreadPool pool(assembly.threads);
   std::optional<devices::RooflineProbe> probe;
-  std::vector<double> prompt_ms, decode_ms;
+  std::vector<double> prompt_ms, decode_ms, batch_ms, speedups;
   for (uint32_t i = 0; i < options.rounds; ++i) {
     say("round " + std::to_string(i + 1) + " of " + std::to_string(options.rounds));
     const BenchRound round = bench_round(session, options);
     prompt_ms.push_back(round.prompt_ms);
     decode_ms.push_back(round.decode_ms);
+    if (options.sequences > 1) {
+      batch_ms.push_back(batch_round(session, options));
+      speedups.push_back(round.decode_ms * options.sequences / batch_ms.back());
+    }
     if (i == 0) {  // the model has touched all that it will; what follows is the probe's
       out.peak_rss_bytes = devices::peak_resident_bytes();
       probe.emplace(*assembly.kernels, pool);
@@ -111,6 +147,10 @@ BenchResult bench(Session& session, const BenchOptions& options,
   const double flops_per_token = 2.0 * static_cast<double>(matrix_elements(assembly.tensors));
   out.prompt_tokens_per_s = rate(options.prompt_tokens, out.first_token_ms);
   out.decode_tokens_per_s = rate(options.new_tokens, median(decode_ms));
+  if (options.sequences > 1) {
+    out.batch_tokens_per_s = rate(options.new_tokens * options.sequences, median(batch_ms));
+    out.batch_speedup = median(speedups);
+  }
   out.prompt_gflops = out.prompt_tokens_per_s * flops_per_token / 1e9;
   out.decode_gb_per_s = out.decode_tokens_per_s * bytes_per_token / 1e9;
   const arch::LinearSource& up = assembly.tensors.layers.front().up;

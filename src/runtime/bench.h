@@ -15,6 +15,7 @@ struct BenchOptions {
   uint64_t prompt_tokens = 512;
   uint64_t new_tokens = 64;
   uint32_t rounds = 3;
+  uint32_t sequences = 1;  // decoded at once after that, each with a prompt of its own
 };
 
 struct BenchResult {
@@ -29,7 +30,9 @@ struct BenchResult {
   // instruction for the layers' format, and of the read bandwidth.
   double prompt_share = 0, decode_share = 0;
   devices::Instruction prompt_instruction = devices::Instruction::fma;
-  double first_token_ms = 0;  // of the prompt, median
+  double batch_tokens_per_s = 0;  // of all sequences together, median; 0 where there is but one
+  double batch_speedup = 0;       // beside decode_tokens_per_s of the same round, median
+  double first_token_ms = 0;      // of the prompt, median
   uint64_t weight_bytes_per_token = 0;
   uint64_t plan_bytes = 0, peak_rss_bytes = 0;
 };
@@ -39,14 +42,18 @@ struct BenchResult {
 struct BenchRound {
   double prompt_ms = 0, decode_ms = 0, choosing_ms = 0;
 };
+
+// `options.sequences` sequences decoded at once; milliseconds, without their prompts.
+double batch_round(Session& session, const BenchOptions& options);
+
 BenchRound bench_round(Session& session, const BenchOptions& options,
                        const std::function<void()>& prompt_done = {});
 
 // Of the LM head: all of it, or what its screen has read on average so far.
 uint64_t head_bytes_per_pass(Session& session);
 
-// The session's plan must hold prompt_tokens + new_tokens. peak_rss_bytes is taken before the roofline is
-// measured for the first time.
+// The session's plan must hold prompt_tokens + new_tokens for `sequences` sequences. peak_rss_bytes is taken
+// before the roofline is measured for the first time.
 BenchResult bench(Session& session, const BenchOptions& options,
                   const std::function<void(const std::string&)>& say);
 
