@@ -69,6 +69,7 @@ constexpr float kInt8Step = 6.200124e-05f;
 constexpr float kInt8Inverse = 7.874015718698502e-3f;
 
 constexpr uint32_t kTernaryTokens = 4;
+constexpr uint32_t kFewTokens = 4;
 // Products of a code and 2 at most, in pairs: 64 pairs of -128 * 2 add up to -2^15, the least word.
 constexpr uint64_t kTritQuads = 64;
 // Of activations in two int8 digits: value = kDigitBase * high + low, both from -127 to 127.
@@ -96,6 +97,12 @@ struct Kernels {
   using GemmTile = void (*)(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c,
                             uint64_t c_stride, bool first);
   GemmTile gemm_tile;
+
+  // c[t][r] = sum_k a[k][t] * w[r][k], the chain of gemv, for `tokens` <= gemm_tokens tokens straight from a
+  // dense panel; a is [cols][gemm_tokens].
+  using FewDense = void (*)(const void* panel, const float* a, uint32_t tokens, uint64_t cols, float* c,
+                            uint64_t c_stride);
+  FewDense few_dense[quant::kDenseFormats];
 
   // One token's activations for int8 weights: x rounded to f16; elements with |x| >= threshold (NaN: none)
   // get code 0 and do not count. scale = max |x|; code = round(x * (round(1 / scale) * 127)), all 0 where
@@ -137,6 +144,18 @@ struct Kernels {
     uint64_t blocks;
   };
   void (*tile_fixed)(const FixedTile& tile, float* c, uint64_t c_stride, bool first);
+  // gemv_quantized of 4-bit formats for `tokens` <= kFewTokens tokens; codes [tokens][stride], scales
+  // [tokens][scales_stride]. Null for other formats.
+  struct FewCodes {
+    const int16_t* codes;
+    uint64_t stride;
+    const float* scales;
+    uint64_t scales_stride;
+    uint32_t tokens;
+  };
+  using FewFixed = void (*)(const void* panel, const FewCodes& tokens, uint64_t cols, float* y,
+                            uint64_t y_stride);
+  FewFixed few_fixed[kFormatCount];
   // Outlier columns of int8. marks: bit k % 32 of word k / 32 is |x[k]| >= threshold with x rounded to f16,
   // (n + 31) / 32 words, the last one's other bits 0.
   void (*mark_outliers)(const float* x, uint64_t n, float threshold, uint32_t* marks);

@@ -16,6 +16,9 @@ template <Format F>
 void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
 void gemm_tile(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c, uint64_t c_stride,
                bool first);
+template <Format F>
+void few_dense(const void* panel, const float* a, uint32_t tokens, uint64_t cols, float* c,
+               uint64_t c_stride);
 void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
                  float* a);
 
@@ -35,6 +38,9 @@ void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint
 void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
                 uint64_t c_stride, bool first);
 void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first);
+template <Format F>
+void few_fixed(const void* panel, const Kernels::FewCodes& tokens, uint64_t cols, float* y,
+               uint64_t y_stride);
 void mark_outliers(const float* x, uint64_t n, float threshold, uint32_t* marks);
 void expand_int8_columns(Dtype D, const void* panel, const uint32_t* columns, uint64_t count, float* out);
 void tile_columns(const Kernels::ColumnTile& tile, float* c, uint64_t c_stride, bool first);

@@ -51,6 +51,19 @@ void gemm_tile(const float* b, const float* a, uint32_t tokens, uint64_t k_count
   }
 }
 
+template <Format F>
+void few_dense(const void* panel, const float* a, uint32_t tokens, uint64_t cols, float* c,
+               uint64_t c_stride) {
+  for (uint32_t t = 0; t < tokens; ++t) {
+    for (uint32_t row = 0; row < kPanelRows; ++row) {
+      float sum = 0.0f;
+      for (uint64_t k = 0; k < cols; ++k)
+        sum = std::fma(element<F>(panel, row, k), a[k * kGemmTokens + t], sum);
+      c[t * c_stride + row] = sum;
+    }
+  }
+}
+
 void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
                  float* a) {
   for (uint64_t k = 0; k < k_count; ++k)
@@ -61,6 +74,9 @@ void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_
 template void gemv<Format::f32>(const void*, const void*, const float*, uint64_t, float*, float*);
 template void gemv<Format::f16>(const void*, const void*, const float*, uint64_t, float*, float*);
 template void gemv<Format::bf16>(const void*, const void*, const float*, uint64_t, float*, float*);
+template void few_dense<Format::f32>(const void*, const float*, uint32_t, uint64_t, float*, uint64_t);
+template void few_dense<Format::f16>(const void*, const float*, uint32_t, uint64_t, float*, uint64_t);
+template void few_dense<Format::bf16>(const void*, const float*, uint32_t, uint64_t, float*, uint64_t);
 template void expand<Format::f32>(const void*, uint64_t, uint64_t, uint64_t, float*);
 template void expand<Format::f16>(const void*, uint64_t, uint64_t, uint64_t, float*);
 template void expand<Format::bf16>(const void*, uint64_t, uint64_t, uint64_t, float*);

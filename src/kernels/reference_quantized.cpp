@@ -114,6 +114,14 @@ void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, con
   if (panel_b != nullptr) gemv_fixed<F>(panel_b, nullptr, codes, scales, cols, y_b, nullptr);
 }
 
+template <Format F>
+void few_fixed(const void* panel, const Kernels::FewCodes& tokens, uint64_t cols, float* y,
+               uint64_t y_stride) {
+  for (uint32_t t = 0; t < tokens.tokens; ++t)
+    gemv_fixed<F>(panel, nullptr, tokens.codes + t * tokens.stride, tokens.scales + t * tokens.scales_stride,
+                  cols, y + t * y_stride, nullptr);
+}
+
 void expand_int8_codes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, int16_t* out,
                        float*) {
   for (uint64_t k = 0; k < k_count; ++k)
@@ -209,6 +217,7 @@ void finish_int8(const float* scb, float scale, float* c) {
   template void gemv_fixed<F>(const void*, const void*, const void*, const float*, uint64_t, float*, \
                               float*);                                                               \
   template void expand_fixed_codes<F>(const void*, uint64_t, uint64_t, uint64_t, int16_t*, float*);  \
+  template void few_fixed<F>(const void*, const Kernels::FewCodes&, uint64_t, float*, uint64_t);     \
   template void expand_four_bit<F>(const void*, uint64_t, uint64_t, uint64_t, float*);
 RHAPSODE_FOUR_BIT(Format::nf4)
 RHAPSODE_FOUR_BIT(Format::nf4_nested)

@@ -407,7 +407,7 @@ class Pass {
   }
 
   bool is_screened() const {
-    if (!d_.screen_ || !d_.screen_->usable()) return false;
+    if (!d_.screen_ || !d_.screen_->usable() || logits_tokens_.size() > kScreenedRows) return false;
     for (const uint32_t token : logits_tokens_) {
       const uint32_t best = wanted_[span_of_token_[token]].best;
       if (best == 0 || best > kMostBest) return false;

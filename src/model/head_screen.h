@@ -25,6 +25,8 @@ struct WantedLogits {
   std::span<const uint32_t> lowered;
 };
 constexpr uint32_t kMostBest = 128;
+// Rows of a pass from which on multiplying all of the head costs less than screening each of them.
+constexpr uint32_t kScreenedRows = 2;
 
 class HeadScreen {
  public:

@@ -11,8 +11,13 @@ namespace {
 using quant::kBlockCols;
 using quant::kPanelRows;
 
-constexpr uint64_t kDenseColumns =
-    96;  // 12 KiB of floats: with a tile of tokens, half of the smallest first cache in use
+// Columns of the dense route: 12 KiB of floats are, with a tile of tokens, half of the smallest first cache
+// in use. Dequantized 4-bit weights come in whole blocks.
+constexpr uint64_t kDenseColumns = 96, kDequantizedColumns = 2 * kBlockCols;
+
+uint64_t dense_columns(const Product& product) {
+  return quant::is_four_bit(product.part->format.format) ? kDequantizedColumns : kDenseColumns;
+}
 
 uint32_t tile_of(const Product& product) {
   return product.worker->kernels->gemm_tokens;
@@ -36,7 +41,7 @@ T* packed_at(const Product& product, uint64_t block, uint64_t group, uint64_t k)
          (k * group_count(product) + group * count) * tile_of(product);
 }
 float* packed_floats(const Product& product, uint64_t group, uint64_t k) {
-  return packed_at<float>(product, kDenseColumns, group, k);
+  return packed_at<float>(product, dense_columns(product), group, k);
 }
 int16_t* packed_codes(const Product& product, uint64_t group, uint64_t k) {
   return packed_at<int16_t>(product, plan::kColumnBlock, group, k);
@@ -54,6 +59,21 @@ float* group_scales(const Product& product, uint64_t group) {
 uint32_t group_tokens(const Product& product, uint64_t group) {
   return std::min<uint32_t>(tile_of(product),
                             product.tokens - static_cast<uint32_t>(group) * tile_of(product));
+}
+
+// A few tokens are multiplied straight from the panels: what many share would cost more than it saves. Dense:
+// groups as ever, but of all columns at once; fixed: rows of codes, and their scales behind them.
+bool is_few(const Product& product) {
+  if (route_of(product) == Route::fixed) return product.tokens <= 2 * kernels::kFewTokens;
+  return quant::is_dense(product.part->format.format) && group_count(product) <= 2;
+}
+float* few_floats(const Product& product, uint64_t group) {
+  return packed_at<float>(product, product.part->padded_cols, group, 0);
+}
+kernels::Kernels::FewCodes few_codes(const Product& product, uint32_t first, uint32_t tokens) {
+  const uint64_t cols = product.part->padded_cols, blocks = cols / kBlockCols;
+  return {reinterpret_cast<const int16_t*>(product.worker->packed) + first * cols, cols,
+          behind_codes(product) + first * blocks, blocks, tokens};
 }
 
 struct CodeRow {
@@ -80,12 +100,21 @@ void pack_code_rows(const Product& product, uint64_t group, const int16_t* rows)
 void pack_fixed_group(const Product& product, uint64_t group) {
   const uint32_t tile = tile_of(product);
   const uint64_t cols = product.part->padded_cols, blocks = cols / kBlockCols;
+  const auto quantize = [&](uint64_t t, int16_t* codes, float* scales) {
+    product.worker->kernels->quantize_fixed(product.part->format.format, token(product, t), cols, codes,
+                                            scales);
+  };
+  if (is_few(product)) {
+    for (uint64_t t = group * tile; t < group * tile + group_tokens(product, group); ++t)
+      quantize(t, reinterpret_cast<int16_t*>(product.worker->packed) + t * cols,
+               behind_codes(product) + t * blocks);
+    return;
+  }
   auto* rows = reinterpret_cast<int16_t*>(product.worker->rows);
   float* scales = group_scales(product, group);
   float* own = product.worker->expand;
   for (uint32_t t = 0; t < group_tokens(product, group); ++t) {
-    product.worker->kernels->quantize_fixed(product.part->format.format, token(product, group * tile + t),
-                                            cols, rows + t * cols, own);
+    quantize(group * tile + t, rows + t * cols, own);
     for (uint64_t b = 0; b < blocks; ++b) scales[b * tile + t] = own[b];
   }
   pack_code_rows(product, group, rows);
@@ -154,9 +183,10 @@ void pack_dense_group(const Product& product, uint64_t group) {
   const uint32_t tile = tile_of(product);
   const uint64_t cols = product.part->padded_cols;
   const Rows& x = product.x;
-  for (uint64_t k = 0; k < cols; k += kDenseColumns) {
-    const uint64_t count = std::min(kDenseColumns, cols - k);
-    float* packed = packed_floats(product, group, k);
+  const uint64_t block = is_few(product) ? cols : dense_columns(product);
+  for (uint64_t k = 0; k < cols; k += block) {
+    const uint64_t count = std::min(block, cols - k);
+    float* packed = packed_at<float>(product, block, group, k);
     product.worker->kernels->pack_tokens(x.data + group * tile * x.stride, x.stride,
                                          group_tokens(product, group), k, count, packed);
     if (product.part->format.compute != product.dtype)
@@ -246,6 +276,12 @@ void add_dense(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const plan::WeightFormat& format = product.part->format;
   const uint32_t tile = tile_of(product);
+  if (is_few(product))
+    return step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+      kernels.few_dense[format_index(product)](product.part->panel(step.panel), few_floats(product, t / tile),
+                                               tokens, step.count, step.sums + uint64_t{t} * kPanelRows,
+                                               kPanelRows);
+    });
   float* expanded = product.worker->expand;
   kernels.expand[format_index(product)](product.part->panel(step.panel), product.part->padded_cols, step.k,
                                         step.count, expanded);
@@ -276,6 +312,15 @@ void add_int8(const Product& product, Step& step) {
 void add_fixed(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
+  if (is_few(product)) {
+    const uint32_t tokens = step.block.tokens,
+                   pass = tokens <= kernels::kFewTokens ? tokens : (tokens + 1) / 2;
+    for (uint32_t t = 0; t < tokens; t += pass)
+      kernels.few_fixed[format_index(product)](product.part->panel(step.panel),
+                                               few_codes(product, t, std::min(pass, tokens - t)), step.count,
+                                               step.sums + uint64_t{t} * kPanelRows, kPanelRows);
+    return;
+  }
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
   float* absmax = product.worker->expand + plan::kColumnBlock * kPanelRows / 2;
   kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
@@ -325,8 +370,9 @@ void add(const Product& product, Step& step) {
 // Columns that one step takes.
 uint64_t step_columns(const Product& product) {
   const Route route = route_of(product);
-  if (route == Route::ternary && has_code_rows(product)) return product.part->padded_cols;
-  return route == Route::dense ? kDenseColumns : plan::kColumnBlock;
+  if (is_few(product) || (route == Route::ternary && has_code_rows(product)))
+    return product.part->padded_cols;
+  return route == Route::dense ? dense_columns(product) : plan::kColumnBlock;
 }
 
 // A few panels together: the tokens' columns of a step stay in the second cache from panel to panel, beside

@@ -89,13 +89,17 @@ TEST_P(Screen, TheBestLogitsAreThoseOfTheWholeHead) {
     std::sort(ids.begin(), ids.end());
     return ids;
   }();
-  for (const size_t count : {1u, 3u, 8u}) {
-    const std::vector<uint32_t> ids = some_ids(count, static_cast<uint32_t>(count));
+  for (const uint32_t count : {1u, model::kScreenedRows, model::kScreenedRows + 1, 8u}) {
+    const std::vector<uint32_t> ids = some_ids(count, count);
     const std::vector<float> whole = rows_of(*model_, ids, {});
     if (model_->decoder.head_screen() == nullptr) model_->decoder.screen_head(model_->device);
     ASSERT_EQ(rows_of(*model_, ids, {}), whole);
     for (const uint32_t best : {1u, 5u, model::kMostBest}) {
       const model::WantedLogits plain{best, {}}, with_lowered{best, lowered};
+      if (count > model::kScreenedRows) {
+        ASSERT_EQ(rows_of(*model_, ids, plain), whole);
+        continue;
+      }
       const uint64_t kept = expect_wanted(whole, rows_of(*model_, ids, plain), plain);
       if (best == 1) {
         EXPECT_LT(kept, count * kVocab / 4) << count << " rows";

@@ -228,6 +228,33 @@ TEST(KernelsIsa, GemmTileContinuesTheSameChainsAsGemv) {
   }
 }
 
+TEST(KernelsIsa, FewTokensAreTheSameChainsAsGemv) {
+  Source source(5);
+  std::vector<const Kernels*> all = others();
+  all.push_back(&reference());
+  for (const Format format : {Format::f32, Format::f16, Format::bf16}) {
+    for (const uint64_t cols : {2u, 36u, 254u, 256u, 258u, 770u}) {
+      const std::vector<std::byte> panel = panel_of(source, format, 32, cols);
+      for (const Kernels* set : all) {
+        const uint32_t tile = set->gemm_tokens;
+        const std::vector<float> x = source.row(tile * cols);
+        for (uint32_t tokens = 1; tokens <= tile; ++tokens) {
+          std::vector<float> a(cols * tile), c(tokens * 35, 5.0f), y(32);
+          set->pack_tokens(x.data(), cols, tokens, 0, cols, a.data());
+          set->few_dense[static_cast<size_t>(format)](panel.data(), a.data(), tokens, cols, c.data(), 35);
+          for (uint32_t t = 0; t < tokens; ++t) {
+            reference().gemv[static_cast<size_t>(format)](panel.data(), nullptr, x.data() + t * cols, cols,
+                                                          y.data(), nullptr);
+            const float* row = c.data() + t * 35;
+            ASSERT_TRUE(same(y, std::vector<float>(row, row + 32))) << set->name << tokens << "x" << cols;
+            for (uint32_t beyond = 32; beyond < 35; ++beyond) ASSERT_EQ(row[beyond], 5.0f);
+          }
+        }
+      }
+    }
+  }
+}
+
 // Runs a row kernel in place on each set and compares; one float beyond the row must stay.
 template <class Call>
 void compare_rows(uint32_t seed, Call call, Dtype input = Dtype::f32) {

@@ -118,6 +118,31 @@ std::vector<float> tiled(const Kernels& set, const Matrix& m, const std::vector<
   return c;
 }
 
+// The products of up to kFewTokens tokens at once; rows of y are apart from each other.
+std::vector<float> few(const Kernels& set, const Matrix& m, const std::vector<Codes>& rows) {
+  const auto count = static_cast<uint32_t>(rows.size());
+  std::vector<int16_t> codes;
+  std::vector<float> scales, y(count * 32);
+  for (const Codes& row : rows) {
+    codes.insert(codes.end(), row.storage.begin(), row.storage.end());
+    scales.insert(scales.end(), row.scales.begin(), row.scales.end());
+  }
+  set.few_fixed[static_cast<size_t>(m.format)](
+      m.panel.data(), {codes.data(), m.padded, scales.data(), m.padded / 64 + 1, count}, m.padded, y.data(),
+      32);
+  return y;
+}
+
+// One after the other.
+std::vector<float> products(const Kernels& set, const Matrix& m, const std::vector<Codes>& rows) {
+  std::vector<float> y;
+  for (const Codes& row : rows) {
+    const std::vector<float> one = product(set, m, row);
+    y.insert(y.end(), one.begin(), one.begin() + 32);
+  }
+  return y;
+}
+
 bool equal_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
 }
@@ -138,6 +163,10 @@ void check_sets(const Matrix& m, uint32_t seed) {
     }
     for (uint32_t count = 1; count <= set.kernels->gemm_tokens; ++count) {
       const std::vector<Codes> some(rows.begin(), rows.begin() + count);
+      if (m.format != Format::int8 && count <= kFewTokens) {
+        ASSERT_TRUE(equal_bits(few(*set.kernels, m, some), products(reference, m, some)))
+            << set.kernels->name << " " << quant::format_name(m.format) << " cols " << m.cols;
+      }
       const std::vector<float> c = tiled(*set.kernels, m, some);
       for (uint32_t t = 0; t < count; ++t)
         ASSERT_EQ(std::memcmp(c.data() + t * 32, product(reference, m, rows[t]).data(), 128), 0)

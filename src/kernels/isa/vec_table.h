@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/isa/vec_attention.h"
+#include "kernels/isa/vec_few.h"
 #include "kernels/isa/vec_four_bit.h"
 #include "kernels/isa/vec_math.h"
 #include "kernels/isa/vec_matmul.h"
@@ -23,6 +24,7 @@ constexpr Kernels table(std::string_view name) {
                  expand_four_bit<Format::nf4>, expand_four_bit<Format::nf4_nested>,
                  expand_four_bit<Format::fp4>, expand_four_bit<Format::fp4_nested>, expand_ternary},
       .gemm_tile = gemm_tile,
+      .few_dense = {few_dense<Format::f32>, few_dense<Format::f16>, few_dense<Format::bf16>},
       .quantize_int8 = quantize_int8,
       .quantize_fixed = quantize_fixed,
       .gemv_quantized = {nullptr, nullptr, nullptr, gemv_int8, gemv_fixed<Format::nf4>,
@@ -34,6 +36,8 @@ constexpr Kernels table(std::string_view name) {
                        expand_fixed_codes<Format::fp4_nested>},
       .tile_int16 = tile_int16,
       .tile_fixed = tile_fixed,
+      .few_fixed = {nullptr, nullptr, nullptr, nullptr, few_fixed<Format::nf4>, few_fixed<Format::nf4_nested>,
+                    few_fixed<Format::fp4>, few_fixed<Format::fp4_nested>},
       .mark_outliers = mark_outliers,
       .expand_int8_columns = expand_int8_columns,
       .tile_columns = tile_columns,

@@ -1,0 +1,161 @@
+// Products of a few tokens, straight from a panel: what is expanded for many tokens stays in registers here.
+// The sums are those of vec_matmul.h and vec_four_bit.h. Needs a vec_<isa>.h before it.
+#pragma once
+
+#include "kernels/isa/vec_four_bit.h"
+#include "kernels/isa/vec_quantized_tiles.h"
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+// Columns whose weights stay in the first cache while all rows of the panel are multiplied.
+constexpr uint64_t kFewColumns = 256;
+
+template <Format Fmt>
+struct FewDense {
+  const uint8_t* panel;
+  const float* a;
+  uint64_t cols;
+  float* c;
+  uint64_t c_stride;
+
+  template <uint32_t Rows>
+  void run() const {
+    constexpr uint32_t kVectors = tile_vectors(Rows);
+    for (uint64_t k = 0; k < cols; k += kFewColumns)
+      for (uint32_t v = 0; v < kPanelVectors; v += kVectors)
+        columns<Rows, kVectors>(k, cols - k < kFewColumns ? cols : k + kFewColumns, v);
+  }
+
+  template <uint32_t Rows, uint32_t Vectors, class Weights>
+  static void add_column(F (&sums)[Rows][Vectors], const float* x, Weights weights) {
+    F w[Vectors];
+    at_each<Vectors>([&](auto v) { w[decltype(v)::value] = weights(decltype(v)::value); });
+    at_each<Rows>([&](auto r) {
+      const F value = splat_from(x + decltype(r)::value);
+      at_each<Vectors>([&](auto v) {
+        F& sum = sums[decltype(r)::value][decltype(v)::value];
+        sum = fma(value, w[decltype(v)::value], sum);
+      });
+    });
+  }
+
+  template <uint32_t Rows, uint32_t Vectors>
+  void columns(uint64_t begin, uint64_t end, uint32_t first) const {
+    F sums[Rows][Vectors];
+    float* to = c + first * kWidth;
+    at_each<Rows * Vectors>([&](auto at) {
+      constexpr uint32_t r = decltype(at)::value / Vectors, v = decltype(at)::value % Vectors;
+      sums[r][v] = begin == 0 ? zero() : load(to + r * c_stride + v * kWidth);
+    });
+    for (uint64_t k = begin; k < end; k += 2) {
+      const float* x = a + k * kGemmTokens;
+      if (first == 0)
+        for (uint64_t line = 0; line < kPairBytes<Fmt>; line += 64)
+          prefetch_far(panel + k / 2 * kPairBytes<Fmt> + line);
+      // The odd columns are loaded again rather than kept: registers are short.
+      add_column<Rows, Vectors>(sums, x,
+                                [&](uint32_t v) { return load_pair<Fmt>(panel, k, first + v).even; });
+      add_column<Rows, Vectors>(sums, x + kGemmTokens,
+                                [&](uint32_t v) { return load_pair<Fmt>(panel, k, first + v).odd; });
+    }
+    at_each<Rows * Vectors>([&](auto at) {
+      constexpr uint32_t r = decltype(at)::value / Vectors, v = decltype(at)::value % Vectors;
+      store(to + r * c_stride + v * kWidth, sums[r][v]);
+    });
+  }
+};
+
+template <Format Fmt>
+void few_dense(const void* panel, const float* a, uint32_t tokens, uint64_t cols, float* c,
+               uint64_t c_stride) {
+  run_rows<kGemmTokens>(tokens, FewDense<Fmt>{static_cast<const uint8_t*>(panel), a, cols, c, c_stride});
+}
+
+// The exact sums of a block for the rows of one vector and `Tokens` tokens; ahead(step) is called at each of
+// the steps. A function of its own, so that its sums have all registers.
+template <uint32_t Tokens, class Ahead>
+[[gnu::always_inline]] inline void few_sums(const CodeTable& table, const uint8_t* codes,
+                                            const int16_t* const (&x)[Tokens], I (&out)[Tokens],
+                                            Ahead ahead) {
+  I first[Tokens], second[Tokens];
+  at_each<Tokens>([&](auto t) { first[decltype(t)::value] = second[decltype(t)::value] = splat_i(0); });
+#pragma GCC unroll 1
+  for (uint32_t step = 0; step < kStripSteps; ++step, codes += 64) {
+    prefetch_far(codes);
+    ahead(step);
+    const I dwords = load_dwords(codes);
+    const FourColumns low = look_up(table, low_nibbles(dwords));
+    const FourColumns high = look_up(table, high_nibbles(dwords));
+    at_each<Tokens>([&](auto at) {
+      constexpr uint32_t t = decltype(at)::value;
+      const I x0 = splat_qword(x[t] + 8 * step);
+      first[t] = add_pairs16(first[t], low.first, x0);
+      second[t] = add_pairs16(second[t], low.second, x0);
+      const I x1 = splat_qword(x[t] + 8 * step + 4);
+      first[t] = add_pairs16(first[t], high.first, x1);
+      second[t] = add_pairs16(second[t], high.second, x1);
+    });
+  }
+  at_each<Tokens>([&](auto at) {
+    constexpr uint32_t t = decltype(at)::value;
+    out[t] = add_i(even_dwords(first[t], second[t]), odd_dwords(first[t], second[t]));
+  });
+}
+
+template <Format Fmt>
+struct FewFixed {
+  const uint8_t* panel;
+  const Kernels::FewCodes& tokens;
+  uint64_t cols;
+  float* y;
+  uint64_t y_stride;
+
+  template <uint32_t Tokens>
+  void run() const {
+    const CodeTable table = code_table(quant::four_bit_code(Fmt));
+    const uint64_t blocks = cols / kBlockCols;
+    BlockScales<Fmt> of;
+    of.open(panel, cols);
+    for (uint64_t index = 0; index < blocks; ++index) {
+      // Behind the last block its own scales are looked up once more.
+      const uint64_t stride = index + 1 < blocks ? kBlockStride<Fmt> : 0;
+      for (uint32_t v = 0; v < kPanelVectors; ++v) block<Tokens>(table, of, index, stride, v);
+      of.block += stride;
+    }
+  }
+
+  template <uint32_t Tokens>
+  void block(const CodeTable& table, BlockScales<Fmt>& of, uint64_t index, uint64_t stride,
+             uint32_t v) const {
+    const int16_t* x[Tokens];
+    for (uint32_t t = 0; t < Tokens; ++t) x[t] = tokens.codes + t * tokens.stride + index * kBlockCols;
+    I sums[Tokens];
+    few_sums<Tokens>(table, code_dwords(of.block + kScaleBytes<Fmt>, v, 0), x, sums, [&](uint32_t step) {
+      if constexpr (quant::is_nested(Fmt)) {
+        // kWidth rows in kStripSteps steps.
+        for (uint32_t i = 0; i < kWidth / kStripSteps; ++i) {
+          const uint32_t row = v * kWidth + step * (kWidth / kStripSteps) + i;
+          of.values[(index + 1) % 2][row] = __builtin_bit_cast(uint32_t, of.map[of.block[stride + row]]);
+        }
+      }
+    });
+    const F absmax = of.absmax(index, v);
+    for (uint32_t t = 0; t < Tokens; ++t) {
+      float* to = y + t * y_stride + v * kWidth;
+      const F scale = absmax * splat_from(tokens.scales + t * tokens.scales_stride + index);
+      store(to, fma(to_float(sums[t]), scale, index == 0 ? zero() : load(to)));
+    }
+  }
+};
+
+template <Format Fmt>
+void few_fixed(const void* panel, const Kernels::FewCodes& tokens, uint64_t cols, float* y,
+               uint64_t y_stride) {
+  run_rows<kFewTokens>(tokens.tokens,
+                       FewFixed<Fmt>{static_cast<const uint8_t*>(panel), tokens, cols, y, y_stride});
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels
