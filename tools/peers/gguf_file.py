@@ -1,7 +1,8 @@
 """Writes a llama-shaped Hugging Face checkpoint as a GGUF file, for engines that read nothing else. One tensor is in memory at a time.
 
-`python gguf_file.py DIR FILE TYPE`, TYPE one of bf16, q8_0, q4_0. Embeddings and the head of q4_0 stay q8_0. The vocabulary is of
-placeholders: ids go in and come out, no text does. A checkpoint of another family is refused.
+`python gguf_file.py DIR FILE TYPE`, TYPE one of bf16, q8_0, q4_0, or tq2_0 of a packed BitNet checkpoint. Embeddings and the head of
+q4_0 and tq2_0 stay q8_0. The vocabulary is of placeholders: ids go in and come out, no text does. A checkpoint of another family is
+refused.
 """
 
 import json
@@ -14,7 +15,10 @@ import torch
 from safetensors import safe_open
 
 TYPES = {"bf16": gguf.GGMLQuantizationType.BF16, "q8_0": gguf.GGMLQuantizationType.Q8_0,
-         "q4_0": gguf.GGMLQuantizationType.Q4_0}
+         "q4_0": gguf.GGMLQuantizationType.Q4_0, "tq2_0": gguf.GGMLQuantizationType.TQ2_0}
+ARCHITECTURES = {"llama": gguf.MODEL_ARCH.LLAMA, "mistral": gguf.MODEL_ARCH.LLAMA, "bitnet": gguf.MODEL_ARCH.BITNET}
+# BitNet's norms under the names that gguf knows them by.
+OTHER_NAMES = {"attn_sub_norm": "inner_attn_ln", "ffn_sub_norm": "ffn_layernorm"}
 
 
 class Checkpoint:
@@ -29,9 +33,20 @@ class Checkpoint:
             with safe_open(directory / "model.safetensors", "pt") as file:
                 self.files = {name: directory / "model.safetensors" for name in file.keys()}
 
-    def tensor(self, name):
+    def raw(self, name):
         with safe_open(self.files[name], "pt") as file:
             return file.get_tensor(name)
+
+    def names(self):
+        return [name for name in self.files if not name.endswith("weight_scale")]
+
+    def tensor(self, name):
+        """Packed ternary values are unpacked: four rows a byte, one a quarter of the matrix."""
+        weight = self.raw(name)
+        if weight.dtype != torch.uint8:
+            return weight
+        values = torch.cat([(weight >> 2 * i & 3).to(torch.int8) - 1 for i in range(4)])
+        return values.to(torch.float32) * self.raw(name + "_scale").to(torch.float32)
 
 
 def interleaved(weight, heads):
@@ -72,25 +87,28 @@ def write_vocabulary(writer, size):
 def tensor_type(name, wanted, columns):
     if name.endswith("norm.weight"):
         return gguf.GGMLQuantizationType.F32
-    if wanted == gguf.GGMLQuantizationType.Q4_0 and ("embed_tokens" in name or "lm_head" in name):
+    if wanted in (TYPES["q4_0"], TYPES["tq2_0"]) and ("embed_tokens" in name or "lm_head" in name):
         wanted = gguf.GGMLQuantizationType.Q8_0
-    if wanted != gguf.GGMLQuantizationType.BF16 and columns % 32 != 0:
-        raise SystemExit(f"{name} has {columns} columns; {wanted.name} needs a multiple of 32")
+    block = gguf.GGML_QUANT_SIZES[wanted][0]
+    if columns % block != 0:
+        raise SystemExit(f"{name} has {columns} columns; {wanted.name} needs a multiple of {block}")
     return wanted
 
 
 def write(directory, path, wanted):
     checkpoint = Checkpoint(directory)
     config = checkpoint.config
-    if config["model_type"] not in ("llama", "mistral"):
-        raise SystemExit(f"{directory}: model_type is {config['model_type']}, not llama or mistral")
-    writer = gguf.GGUFWriter(path, "llama", use_temp_file=False)
+    if config["model_type"] not in ARCHITECTURES:
+        raise SystemExit(f"{directory}: model_type is {config['model_type']}, not one of {', '.join(ARCHITECTURES)}")
+    architecture = ARCHITECTURES[config["model_type"]]
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture], use_temp_file=False)
     write_header(writer, config)
     write_vocabulary(writer, config["vocab_size"])
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     plan = []
-    for name in checkpoint.files:
-        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    for name in checkpoint.names():
+        known = ".".join(OTHER_NAMES.get(part, part) for part in name.split("."))
+        target = names.get_name(known, try_suffixes=(".weight", ".bias"))
         if target is None:
             raise SystemExit(f"no GGUF name for {name}")
         shape = tuple(checkpoint.tensor(name).shape)
@@ -116,5 +134,5 @@ def write(directory, path, wanted):
 
 if __name__ == "__main__":
     if len(sys.argv) != 4 or sys.argv[3] not in TYPES:
-        sys.exit("usage: gguf_file.py CHECKPOINT FILE bf16|q8_0|q4_0")
+        sys.exit("usage: gguf_file.py CHECKPOINT FILE bf16|q8_0|q4_0|tq2_0")
     write(pathlib.Path(sys.argv[1]), sys.argv[2], TYPES[sys.argv[3]])

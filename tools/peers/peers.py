@@ -16,11 +16,11 @@ import tempfile
 import chart
 
 HERE = pathlib.Path(__file__).resolve().parent
-GGUF_TYPES = {"bf16": "bf16", "8bit": "q8_0", "4bit": "q4_0"}
+GGUF_TYPES = {"bf16": "bf16", "8bit": "q8_0", "4bit": "q4_0", "ternary": "tq2_0"}
 # engine: formats, the file that it reads, its program
 ENGINES = {
-    "rhapsode": (("bf16", "8bit", "4bit"), "checkpoint", None),
-    "llama.cpp": (("bf16", "8bit", "4bit"), "gguf", "llama.py"),
+    "rhapsode": (("bf16", "8bit", "4bit", "ternary"), "checkpoint", None),
+    "llama.cpp": (("bf16", "8bit", "4bit", "ternary"), "gguf", "llama.py"),
     "transformers": (("bf16", "8bit", "4bit"), "checkpoint", "hf_transformers.py"),
     "CTranslate2": (("bf16", "8bit"), "ctranslate2", "ct2.py"),
 }
@@ -75,7 +75,7 @@ def input_of(kind, options, fmt):
 
 
 def run_rhapsode(options, fmt):
-    quantization = [] if fmt == "bf16" else ["--set", f"quantization={fmt}"]
+    quantization = [] if fmt in ("bf16", "ternary") else ["--set", f"quantization={fmt}"]
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
         config.write("generator:\n  active_model: m\n  models:\n    m:\n      type: huggingface\n"
                      f"      model_id: {json.dumps(str(options.checkpoint.resolve()))}\n"
