@@ -17,9 +17,11 @@ namespace {
 
 constexpr int64_t kControl = 3;
 constexpr int64_t kUserDefined = 4;
-// Trying every cut of a token costs its length squared; the longest tokens of real vocabularies have some
-// hundred bytes.
+// Trying every cut of a token costs its length squared, and what comes out can be that much too; the longest
+// tokens of real vocabularies have some hundred bytes, the squares of all lengths together some ten millions.
 constexpr size_t kMaxDerivedBytes = 1024;
+constexpr uint64_t kMaxCutBytes = uint64_t{1} << 32;    // hashed while cutting all tokens
+constexpr uint64_t kMaxMergeBytes = uint64_t{1} << 28;  // of all derived merges
 
 constexpr const char* kLlama3Split =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
@@ -117,12 +119,19 @@ bool is_space(std::string_view c) {  // what Python's str.strip() takes away
 
 enum class Kind { byte_level, llama, phi3, gemma };
 
+// By spelling, found by a view without making a string of it.
+struct SpellingHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+};
+using Ids = std::unordered_map<std::string, int64_t, SpellingHash, std::equal_to<>>;
+
 // The tokenizer's parts as they are read, before they become JSON.
 struct Parts {
   Kind kind = Kind::byte_level;
   std::vector<std::string> tokens;      // as the file spells them
   std::vector<std::string> vocabulary;  // as tokenizer.json spells them, by id
-  std::unordered_map<std::string, int64_t> ids;
+  Ids ids;
   std::vector<std::pair<std::string, std::string>> merges;
   std::map<std::string, std::optional<int64_t>> named;  // bos_token, … -> id
   bool add_bos = false, add_eos = false;
@@ -189,6 +198,33 @@ void check_merge(const File& file, const Parts& parts, const std::pair<std::stri
       .want("both parts and their union in tokenizer.ggml.tokens");
 }
 
+// A way to cut a token in two.
+struct Cut {
+  double score;
+  int64_t left_id, right_id;
+  size_t left_length, right_length;  // in characters
+  std::string_view left, right;      // keys of Parts::ids
+};
+
+// Every cut of one token in two tokens, by the ids of the parts.
+void add_cuts(const Parts& parts, std::string_view token, double score, std::vector<Cut>& all) {
+  const std::vector<std::string_view> pieces = characters(token);
+  const size_t first = all.size();
+  size_t cut = 0;
+  for (size_t k = 1; k < pieces.size(); ++k) {
+    cut += pieces[k - 1].size();
+    const auto left = parts.ids.find(token.substr(0, cut));
+    if (left == parts.ids.end()) continue;
+    const auto right = parts.ids.find(token.substr(cut));
+    if (right == parts.ids.end()) continue;
+    all.push_back({score, left->second, right->second, k, pieces.size() - k, left->first, right->first});
+  }
+  std::stable_sort(all.begin() + static_cast<std::ptrdiff_t>(first), all.end(),
+                   [](const Cut& a, const Cut& b) {
+                     return std::tie(a.left_id, a.right_id) < std::tie(b.left_id, b.right_id);
+                   });
+}
+
 // Merges that a vocabulary implies: every way to cut a token in two tokens, best score first.
 void derive_merges(const File& file, Parts& parts) {
   const std::vector<double>* scores = numbers(file, "tokenizer.ggml.scores");
@@ -196,44 +232,35 @@ void derive_merges(const File& file, Parts& parts) {
     throw bad_metadata(file, "tokenizer.ggml.scores", "the vocabulary has neither merges nor scores")
         .saw(scores == nullptr ? "no such key" : fmt::format("{} scores", scores->size()))
         .want(fmt::format("{} scores", parts.tokens.size()));
-  struct Candidate {
-    double score;
-    int64_t left_id, right_id;
-    size_t left_length, right_length;  // in characters
-    std::string_view left, right;
+  const auto too_much = [&](std::string_view token, int64_t id, const char* message, uint64_t found,
+                            uint64_t most) {
+    return bad_metadata(file, "tokenizer.ggml.tokens", message)
+        .saw(fmt::format("{} bytes at \"{}\" (token {})", found, excerpt(token), id))
+        .want(fmt::format("at most {} bytes", most));
   };
-  std::vector<Candidate> all;
+  std::vector<Cut> all;
   std::set<std::string_view> done;
+  uint64_t cut_bytes = 0, merge_bytes = 0;
   for (const std::string& token : parts.vocabulary) {
     if (!done.insert(token).second) continue;
     const int64_t id = parts.ids.at(token);
-    const double score =
-        parts.kind == Kind::gemma ? -static_cast<double>(id) : (*scores)[static_cast<size_t>(id)];
     if (token.size() > kMaxDerivedBytes)
-      throw bad_metadata(file, "tokenizer.ggml.tokens", "a token is too long to derive merges from")
-          .saw(fmt::format("\"{}\" (token {}, {} bytes)", excerpt(token), id, token.size()))
-          .want(fmt::format("at most {} bytes", kMaxDerivedBytes));
-    const std::vector<std::string_view> pieces = characters(token);
-    const size_t first = all.size();
-    size_t cut = 0;
-    for (size_t k = 1; k < pieces.size(); ++k) {
-      cut += pieces[k - 1].size();
-      const auto left = parts.ids.find(token.substr(0, cut));
-      if (left == parts.ids.end()) continue;
-      const auto right = parts.ids.find(token.substr(cut));
-      if (right == parts.ids.end()) continue;
-      all.push_back({score, left->second, right->second, k, pieces.size() - k, left->first, right->first});
-    }
-    std::stable_sort(all.begin() + static_cast<std::ptrdiff_t>(first), all.end(),
-                     [](const Candidate& a, const Candidate& b) {
-                       return std::tie(a.left_id, a.right_id) < std::tie(b.left_id, b.right_id);
-                     });
+      throw too_much(token, id, "a token is too long to derive merges from", token.size(), kMaxDerivedBytes);
+    cut_bytes += token.size() * token.size();
+    const size_t before = all.size();
+    add_cuts(parts, token,
+             parts.kind == Kind::gemma ? -static_cast<double>(id) : (*scores)[static_cast<size_t>(id)], all);
+    merge_bytes += (all.size() - before) * (token.size() + sizeof(Cut));
+    if (cut_bytes > kMaxCutBytes)
+      throw too_much(token, id, "the tokens are too long to derive merges from", cut_bytes, kMaxCutBytes);
+    if (merge_bytes > kMaxMergeBytes)
+      throw too_much(token, id, "the vocabulary implies too many merges", merge_bytes, kMaxMergeBytes);
   }
-  std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
+  std::stable_sort(all.begin(), all.end(), [](const Cut& a, const Cut& b) {
     return std::tie(a.score, a.left_length, a.right_length) >
            std::tie(b.score, b.left_length, b.right_length);
   });
-  for (const Candidate& c : all) parts.merges.emplace_back(c.left, c.right);
+  for (const Cut& c : all) parts.merges.emplace_back(c.left, c.right);
 }
 
 void read_merges(const File& file, Parts& parts) {
@@ -323,8 +350,15 @@ OrderedJson model_json(const Parts& parts) {
     if (parts.ids.at(parts.vocabulary[i]) == static_cast<int64_t>(i))
       vocabulary.emplace_back(parts.vocabulary[i], i);
   model["vocab"] = std::move(vocabulary);
-  OrderedJson merges = OrderedJson::array();
-  for (const auto& [left, right] : parts.merges) merges.push_back(OrderedJson::array({left, right}));
+  OrderedJson::array_t merges;
+  merges.reserve(parts.merges.size());
+  for (const auto& [left, right] : parts.merges) {
+    OrderedJson::array_t pair;
+    pair.reserve(2);
+    pair.emplace_back(left);
+    pair.emplace_back(right);
+    merges.emplace_back(std::move(pair));
+  }
   model["merges"] = std::move(merges);
   return model;
 }

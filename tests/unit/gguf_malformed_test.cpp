@@ -412,6 +412,26 @@ TEST(GgufMalformed, ATokenTooLongToCutIsRefused) {
   expect_complete(error_of([&] { build_tokenizer(file); }), "long token");
 }
 
+// A file of some hundred kilobytes would otherwise become merges of some hundred megabytes, and so on.
+TEST(GgufMalformed, MergesThatMultiplyAreRefused) {
+  const std::string path = paths::fixtures() + "/gguf/gemma2.gguf";
+  const std::string bytes = read_file(path);
+  File file =
+      parse([&](uint64_t offset,
+                std::span<std::byte> out) { std::memcpy(out.data(), bytes.data() + offset, out.size()); },
+            bytes.size(), path);
+  auto& tokens = std::get<std::vector<std::string>>(file.metadata.at("tokenizer.ggml.tokens"));
+  const auto prefixes_of = [&](char c, size_t longest) {
+    for (size_t n = 1; n <= longest; ++n) tokens.emplace_back(n, c);
+  };
+  prefixes_of('a', 256);
+  EXPECT_GE(build_tokenizer(file).tokenizer["model"]["merges"].size(), 32640u);  // 1 + 2 + … + 255 ways
+  prefixes_of('b', 1024);
+  const auto error = error_of([&] { build_tokenizer(file); });
+  expect_complete(error, "many merges");
+  EXPECT_NE(error->message.find("too many merges"), std::string::npos) << error->message;
+}
+
 // Many tensors are looked up in a time that grows with their number, not with its square.
 TEST(GgufMalformed, ManyTensorsArePlannedInLinearTime) {
   const std::string path = paths::fixtures() + "/gguf/llama_smollm.gguf";
