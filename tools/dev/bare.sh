@@ -14,7 +14,7 @@ mkdir -p "$root"
 debootstrap --variant=minbase bookworm "$root" ${mirror:+"$mirror"} >"$root.log" 2>&1 || { tail -n 5 "$root.log" >&2 && fail 'debootstrap failed'; }
 apt-config dump Acquire >"$root/etc/apt/apt.conf.d/99machine"
 [[ ! -d /usr/local/share/ca-certificates ]] || cp -rL /usr/local/share/ca-certificates "$root/usr/local/share/"
-git clone --quiet --no-local . "$root/root/rhapsode"
+git clone --quiet --no-local . "$root/srv/rhapsode"
 if [[ $proc == proc ]]; then
   mount -t proc proc "$root/proc"
   trap 'umount "$root/proc"' EXIT
@@ -24,8 +24,8 @@ inside() { # command
   local status=0
   say "in the bare root: $1"
   TIMEFORMAT="== $1: %R s wall, %U s user, %S s system"
-  time chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
-    bash -c "cd /root/rhapsode && $1" || status=$?
+  time chroot "$root" /usr/bin/env -i HOME=/srv PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
+    bash -c "cd /srv/rhapsode && $1" || status=$?
   ((status == 0)) || fail "in the bare root, $1 ended with $status"
 }
 
