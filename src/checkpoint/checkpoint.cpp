@@ -48,16 +48,20 @@ Content sniff(const InputFile& file) {
   return Content::unknown;
 }
 
+[[noreturn]] void refuse_pickle(const std::string& path) {
+  throw Error(ErrorKind::unsupported, "pickle-checkpoint", "the weights are a pickle file")
+      .in(path)
+      .saw("a pickle")
+      .want("a safetensors file")
+      .hint(kPickleHint);
+}
+
 void refuse_foreign_content(const InputFile& file) {
   switch (sniff(file)) {
     case Content::unknown:
       return;
     case Content::pickle:
-      throw Error(ErrorKind::unsupported, "pickle-checkpoint", "the weights are a pickle file")
-          .in(file.path())
-          .saw("a pickle")
-          .want("a safetensors file")
-          .hint(kPickleHint);
+      refuse_pickle(file.path());
     case Content::gguf:
       throw Error(ErrorKind::unsupported, "gguf-checkpoint", "the weights are a GGUF file")
           .in(file.path())
@@ -113,6 +117,9 @@ InputFile open_part(const std::string& path) {
   for (const std::string& path : weights)
     if (fs::is_regular_file(path, code) && !path.ends_with(".safetensors"))
       refuse_foreign_content(InputFile(path));
+  // Whatever its bytes: a damaged or partly fetched one, one of torch before 1.6, an index of them.
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    if (const std::string path = (fs::path(directory) / name).string(); exists(path)) refuse_pickle(path);
   std::string found = "no weights";
   if (!weights.empty()) {
     found.clear();

@@ -9,6 +9,7 @@
 #include "cli/invocation.h"
 #include "cli/terminal.h"
 #include "config/config.h"
+#include "config/locate.h"
 
 namespace rhapsode::cli {
 namespace {
@@ -119,19 +120,24 @@ std::string value_text(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string explanation_text(const config::Explanation& explanation, const Style& style) {
+std::string explanation_text(const config::Explanation& explanation, const std::string& overruled,
+                             const Style& style) {
+  const std::string source =
+      overruled.empty() ? explanation.source : fmt::format("{}: {} wins", explanation.source, overruled);
   std::string out = fmt::format("{} = {}  ({})\n", style.bold(explanation.key), value_text(explanation.value),
-                                style.green(explanation.source));
+                                style.green(source));
   for (const config::Candidate& candidate : explanation.candidates)
     out += fmt::format("  {} {:<18} {}\n", candidate.source == explanation.source ? style.green("*") : " ",
                        candidate.source, value_text(candidate.value));
   return out;
 }
 
-void explanation_json(const config::Explanation& explanation, OrderedJson& out) {
+void explanation_json(const config::Explanation& explanation, const std::string& overruled,
+                      OrderedJson& out) {
   out["key"] = explanation.key;
   out["value"] = explanation.value;
   out["source"] = explanation.source;
+  if (!overruled.empty()) out["overruled_by"] = overruled;
   out["candidates"] = OrderedJson::array();
   for (const config::Candidate& candidate : explanation.candidates)
     out["candidates"].push_back({{"source", candidate.source}, {"value", candidate.value}});
@@ -142,6 +148,7 @@ int check(const Globals& globals, const std::optional<std::string>& key) {
   std::vector<Finding> findings = config::check(request);
   const bool ok = count(findings, Severity::error) == 0;
   std::optional<config::Explanation> explanation;
+  std::string overruled;
   if (ok) {
     const config::Config loaded = config::load(request);
     const std::string directory = find_model(loaded, globals, findings);
@@ -150,6 +157,7 @@ int check(const Globals& globals, const std::optional<std::string>& key) {
                                           facts_file(directory, "config.json"),
                                           facts_file(directory, "tokenizer_config.json")};
       explanation = config::explain(loaded, *key, facts);
+      overruled = config::overruled_by(loaded, *key, facts);
     }
   }
   if (globals.json) {
@@ -157,13 +165,13 @@ int check(const Globals& globals, const std::optional<std::string>& key) {
     out["ok"] = ok;
     out["findings"] = OrderedJson::array();
     for (const Finding& finding : findings) out["findings"].push_back(finding_json(finding));
-    if (explanation) explanation_json(*explanation, out);
+    if (explanation) explanation_json(*explanation, overruled, out);
     print_json(out);
   } else {
     const Style style = stdout_style(globals);
     std::string out;
     if (explanation) {
-      out = explanation_text(*explanation, style);
+      out = explanation_text(*explanation, overruled, style);
     } else {
       for (const Severity severity : {Severity::error, Severity::warning, Severity::note})
         for (const Finding& finding : findings)

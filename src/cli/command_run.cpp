@@ -81,8 +81,24 @@ void say_statistics(const runtime::Session& session, const runtime::GenerateResu
   say(text);
 }
 
-runtime::GenerateRequest make_request(const runtime::Assembly& assembly, const RunOptions& options,
-                                      std::vector<uint32_t> prompt_ids) {
+// max_context is what the user reserves, so no request takes more: the answer ends there, and that is said.
+void keep_within_context(const Globals& globals, const config::Value<int64_t>& context,
+                         runtime::GenerateRequest& request) {
+  const uint64_t tokens = static_cast<uint64_t>(context.value), prompt = request.prompt_ids.size();
+  if (prompt >= tokens)
+    throw Error(ErrorKind::usage, "context-full", "the prompt is longer than the context")
+        .in(context.origin.file, context.origin.line, context.origin.column)
+        .at("max_context")
+        .saw(fmt::format("{} tokens", prompt))
+        .want(fmt::format("fewer than {}", tokens))
+        .hint("raise max_context, or shorten the prompt");
+  const auto room = runtime::keep_within(request, tokens);
+  if (room && !globals.quiet && !globals.json)
+    say(fmt::format("max_context of {} leaves room for {} tokens of an answer\n", tokens, *room));
+}
+
+runtime::GenerateRequest make_request(const Globals& globals, const runtime::Assembly& assembly,
+                                      const RunOptions& options, std::vector<uint32_t> prompt_ids) {
   constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
   runtime::GenerateRequest request;
   request.prompt_ids = std::move(prompt_ids);
@@ -91,7 +107,8 @@ runtime::GenerateRequest make_request(const runtime::Assembly& assembly, const R
   if (options.trace)
     request.trace = static_cast<uint32_t>(read_integer("--trace", *options.trace, 1, UINT32_MAX));
   request.cancelled = &cancel_flag();
-  runtime::validate_request(request, assembly.architecture.spec);
+  if (assembly.entry().max_context) keep_within_context(globals, *assembly.entry().max_context, request);
+  runtime::validate_request(request, assembly);
   return request;
 }
 
@@ -104,7 +121,7 @@ int run_all(const Globals& globals, const RunOptions& options) {
   const size_t together = read_integer("--batch", options.batch.value_or("8"), 1, 256);
   std::vector<runtime::GenerateRequest> requests;
   for (std::vector<uint32_t>& ids : file.prompt_ids(assembly, options.raw))
-    requests.push_back(make_request(assembly, options, std::move(ids)));
+    requests.push_back(make_request(globals, assembly, options, std::move(ids)));
   const auto group = [&](size_t first) {
     return std::span(requests).subspan(first, std::min(together, requests.size() - first));
   };
@@ -136,7 +153,7 @@ int run(const Globals& globals, const RunOptions& options) {
   const CancelScope scope;
   const runtime::Assembly assembly =
       open_model(globals, "run", options.ids ? TextNeed::where_present : TextNeed::required);
-  runtime::GenerateRequest request = make_request(assembly, options, read_prompt(assembly, options));
+  runtime::GenerateRequest request = make_request(globals, assembly, options, read_prompt(assembly, options));
   const runtime::RequestSize size = runtime::request_size(request);
   const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows);
   runtime::Session session = load_model(globals, assembly, plan, size.sequences);

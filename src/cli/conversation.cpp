@@ -62,12 +62,8 @@ runtime::GenerateResult Conversation::answer(const OrderedJson& messages,
         .saw(fmt::format("{} tokens with this message", prompt))
         .want(fmt::format("fewer than {}", context_tokens()))
         .hint("/clear starts anew; --set max_context=N reserves more");
-  shortened_to_.reset();
-  if (const uint64_t room = context_tokens() - prompt; room < generation::answer_limit(params_, prompt)) {
-    request.params.max_new_tokens = static_cast<int64_t>(room);
-    shortened_to_ = room;
-  }
-  runtime::validate_request(request, session_->assembly().architecture.spec);
+  shortened_to_ = runtime::keep_within(request, context_tokens());
+  runtime::validate_request(request, session_->assembly());
   runtime::GenerateResult result = runtime::generate(*session_, request);
   messages_ = messages;
   messages_.push_back({{"role", "assistant"}, {"content", result.sequences.front().text.value_or("")}});

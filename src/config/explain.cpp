@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "config/locate.h"
 #include "config/nearest.h"
 #include "config/table.h"
 
@@ -16,6 +17,7 @@ class Explainer {
       : config_(config), entry_(config.active()), key_(key), name_(key.name), facts_(facts) {}
 
   Explanation explain();
+  std::optional<std::string> other_length() const;
 
  private:
   bool is_generation() const { return find_key(generation_keys(), name_) == &key_; }
@@ -27,7 +29,6 @@ class Explainer {
   void implied();
   const std::vector<Candidate>& collect();
   Json default_value() const;
-  std::optional<std::string> other_length() const;
   void checkpoint();
   void token_ids();
   Json tokenizer_id() const;
@@ -101,7 +102,8 @@ Json union_of(const std::vector<Candidate>& candidates) {
   Json ids = Json::array();
   for (const Candidate& c : candidates)
     for (const Json& id : c.value.is_array() ? c.value : Json::array({c.value}))
-      if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+      if (std::find(ids.begin(), ids.end(), id) == ids.end() && !(id.is_number() && id < 0))
+        ids.push_back(id);
   return ids;
 }
 
@@ -144,7 +146,7 @@ Explanation Explainer::explain() {
     out_.value = union_of(out_.candidates);
   if (const std::optional<std::string> winner = other_length()) {
     out_.value = nullptr;
-    out_.source = *winner;
+    out_.source = Explainer(config_, *find_entry_key(*winner), facts_).collect().front().source;
   }
   return out_;
 }
@@ -161,6 +163,11 @@ Explanation explain(const Config& config, const std::string& name, const Checkpo
         .hint(near.empty() ? "" : fmt::format("did you mean `{}`?", near));
   }
   return Explainer(config, *key, facts).explain();
+}
+
+std::string overruled_by(const Config& config, const std::string& name, const CheckpointFacts& facts) {
+  const Key* key = find_any_key(name);
+  return key == nullptr ? "" : Explainer(config, *key, facts).other_length().value_or("");
 }
 
 std::map<std::string, Explanation> explain_generation(const Config& config, const CheckpointFacts& facts) {

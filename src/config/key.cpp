@@ -1,6 +1,7 @@
 // Owns look-ups in the table and the way from a slot to JSON. Refuses to know single keys.
 #include <fmt/format.h>
 
+#include "config/locate.h"
 #include "config/table.h"
 
 namespace rhapsode::config {
@@ -104,6 +105,17 @@ Json slot_value(const ModelEntry& entry, const Key& key) {
 
 std::optional<Origin> slot_origin(const ModelEntry& entry, const Key& key) {
   return std::visit([&](auto member) { return origin_of(member_of(entry, member)); }, key.slot);
+}
+
+bool locate(Error& error, const ModelEntry& entry) {
+  const Key* key =
+      error.kind == ErrorKind::config && error.file.empty() ? find_entry_key(error.path) : nullptr;
+  const auto origin = key != nullptr ? slot_origin(entry, *key) : std::nullopt;
+  if (!origin) return false;
+  error.in(origin->file, origin->line, origin->column)
+      .at("generator.models." + entry.name + "." + error.path);
+  if (!origin->set.empty()) error.message = "--set " + excerpt(origin->set) + ": " + error.message;
+  return true;
 }
 
 Json default_of(const Key& key, bool transformers) {

@@ -20,7 +20,8 @@ Finding& Report::add(Severity severity, std::string code, Place place, std::stri
   finding.origin = origin(place);
   finding.message = std::move(message);
   // A --set argument has no line: its text takes the place of one.
-  if (!finding.origin.set.empty()) finding.message = "--set " + finding.origin.set + ": " + finding.message;
+  if (!finding.origin.set.empty())
+    finding.message = "--set " + excerpt(finding.origin.set) + ": " + finding.message;
   rows_.push_back({std::move(finding), place});
   return rows_.back().finding;
 }

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/thread_pool.h"
+#include "config/locate.h"
 
 namespace rhapsode::runtime {
 namespace {
@@ -11,7 +12,13 @@ namespace {
 Json optional_json(const std::string& directory, const char* name) {
   const std::string file = directory + "/" + name;
   if (!std::filesystem::exists(file)) return nullptr;
-  return read_json_file(file);
+  Json json = read_json_file(file);
+  if (!json.is_object())
+    throw Error(ErrorKind::integrity, "json-no-object", "the file holds no object")
+        .in(file)
+        .saw(json.type_name())
+        .want("an object of settings");
+  return json;
 }
 
 // What reading a tokenizer takes at its peak, in bytes for a byte of its file: 16 to 24 were measured on
@@ -47,6 +54,21 @@ TextFiles load_text(const std::string& directory, const config::ModelEntry* entr
   return files;
 }
 
+namespace {
+
+std::string model_directory(const Settings& settings, const config::ModelEntry& entry) {
+  try {
+    if (settings.find_model) return settings.find_model(entry);
+    return hub::resolve_model(entry.model_id.value, entry.revision ? entry.revision->value : "main",
+                              settings.hub);
+  } catch (Error& error) {
+    config::locate(error, entry);
+    throw;
+  }
+}
+
+}  // namespace
+
 void require_supported(const std::string& directory) {
   arch::read_architecture(directory);
 }
@@ -54,11 +76,7 @@ void require_supported(const std::string& directory) {
 Assembly assemble(const Settings& settings) {
   config::Config config = config::load(settings.config);
   const config::ModelEntry& entry = config.active();
-  const std::string directory =
-      settings.find_model
-          ? settings.find_model(entry)
-          : hub::resolve_model(entry.model_id.value,
-                               entry.revision ? entry.revision->value : std::string("main"), settings.hub);
+  const std::string directory = model_directory(settings, entry);
   arch::Architecture architecture = arch::read_architecture(directory);
   Checkpoint checkpoint = Checkpoint::open(directory);
   arch::ModelTensors tensors = arch::bind_tensors(architecture, checkpoint);

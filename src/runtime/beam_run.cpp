@@ -69,10 +69,12 @@ class BeamRun {
     for (model::Sequence& sequence : sequences) decoder_.cache().release(sequence);
   }
 
-  // Each beam of the next step shares its parent's blocks; parents that nobody continues are freed.
+  // Each beam of the next step shares its parent's blocks; parents that nobody continues are freed. At the
+  // first step every beam is the prompt, which is held once.
   void follow(const generation::BeamStep& step) {
     std::vector<model::Sequence> next;
-    for (const uint32_t parent : step.parents) next.push_back(decoder_.cache().fork(beams_[parent]));
+    for (const uint32_t parent : step.parents)
+      next.push_back(decoder_.cache().fork(beams_[beams_.size() == 1 ? 0 : parent]));
     release(beams_);
     beams_ = std::move(next);
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "config/locate.h"
 #include "generation/request_state.h"
 #include "generation/validate.h"
 #include "runtime/beam_run.h"
@@ -293,6 +294,20 @@ class Run {
 
 }  // namespace
 
+namespace {
+
+// A parameter that the YAML does not give comes from generation_config.json, or from config.json without one.
+void blame_checkpoint(Error& error, const Assembly& assembly) {
+  const bool own = !assembly.facts.generation_config.is_null();
+  const Json& said = own ? assembly.facts.generation_config : assembly.facts.config;
+  if (error.kind != ErrorKind::config || !said.is_object() || !said.contains(error.path)) return;
+  error.kind = ErrorKind::integrity;
+  error.in(assembly.directory + (own ? "/generation_config.json" : "/config.json")).at("/" + error.path);
+  if (error.help.empty()) error.hint("set the key in the YAML to override it");
+}
+
+}  // namespace
+
 RequestSize request_size(const GenerateRequest& request) {
   const generation::Params& params = request.params;
   const uint64_t halves = is_guided(params) ? 2 : 1;
@@ -304,7 +319,8 @@ RequestSize request_size(const GenerateRequest& request) {
           static_cast<uint32_t>(std::max(sequences, drafted + 1))};
 }
 
-void validate_request(const GenerateRequest& request, const arch::Spec& spec) {
+void validate_request(const GenerateRequest& request, const Assembly& assembly) {
+  const arch::Spec& spec = assembly.architecture.spec;
   if (request.prompt_ids.empty())
     throw Error(ErrorKind::usage, "empty-prompt", "the prompt has no tokens").want("at least one token");
   for (size_t i = 0; i < request.prompt_ids.size(); ++i)
@@ -313,7 +329,12 @@ void validate_request(const GenerateRequest& request, const arch::Spec& spec) {
           .at(fmt::format("prompt id {}", i))
           .saw(std::to_string(request.prompt_ids[i]))
           .want(fmt::format("0 to {}", spec.vocab_size - 1));
-  generation::validate(request.params, request.prompt_ids.size(), spec.vocab_size);
+  try {
+    generation::validate(request.params, request.prompt_ids.size(), spec.vocab_size);
+  } catch (Error& error) {
+    if (!config::locate(error, assembly.entry())) blame_checkpoint(error, assembly);
+    throw;
+  }
   if (request.params.num_beams > 1 && is_guided(request.params))
     throw Error(ErrorKind::unsupported, "guidance-with-beams",
                 "guidance_scale and beam search do not go together")
@@ -322,8 +343,16 @@ void validate_request(const GenerateRequest& request, const arch::Spec& spec) {
         .want("num_beams 1, or guidance_scale 1.0");
 }
 
+std::optional<uint64_t> keep_within(GenerateRequest& request, uint64_t context_tokens) {
+  const uint64_t prompt = request.prompt_ids.size();
+  if (prompt + generation::answer_limit(request.params, prompt) <= context_tokens) return std::nullopt;
+  const uint64_t room = context_tokens - prompt;
+  request.params.max_new_tokens = static_cast<int64_t>(room);
+  return room;
+}
+
 GenerateResult generate(Session& session, const GenerateRequest& request) {
-  validate_request(request, session.decoder().spec());
+  validate_request(request, session.assembly());
   if (request.params.num_beams > 1) return run_beams(session, request);
   return std::move(Run(session, {&request, 1}).run().front());
 }
@@ -343,7 +372,7 @@ RequestSize batch_size(std::span<const GenerateRequest> requests) {
 std::vector<GenerateResult> generate_batch(Session& session, std::span<const GenerateRequest> requests) {
   bool beams = false;
   for (const GenerateRequest& request : requests) {
-    validate_request(request, session.decoder().spec());
+    validate_request(request, session.assembly());
     beams = beams || request.params.num_beams > 1;
   }
   if (!beams) return Run(session, requests).run();
@@ -363,7 +392,7 @@ std::vector<uint32_t> prompt_ids(const Assembly& assembly, const std::string& te
 
 std::vector<uint32_t> messages_ids(const Assembly& assembly, const OrderedJson& messages) {
   if (!assembly.chat_template)
-    throw Error(ErrorKind::unsupported, "no-chat-template", "the checkpoint has no chat template")
+    throw Error(ErrorKind::not_found, "no-chat-template", "the checkpoint has no chat template")
         .in(assembly.directory)
         .hint("use --prompt with a base model, or set chat_template in the YAML");
   return assembly.chat_template->encode(messages, {});

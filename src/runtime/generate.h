@@ -67,9 +67,12 @@ struct RequestSize {
 };
 RequestSize request_size(const GenerateRequest& request);
 
-// Throws usage errors for ids outside the vocabulary and an empty prompt; config errors for parameters out of
-// range.
-void validate_request(const GenerateRequest& request, const arch::Spec& spec);
+// Throws usage errors for ids outside the vocabulary and an empty prompt; for parameters out of range config
+// errors with their place, integrity errors where the checkpoint says them.
+void validate_request(const GenerateRequest& request, const Assembly& assembly);
+// Ends the answer where prompt and answer fill `context_tokens`: the room that is left, where that is less
+// than was asked for. The prompt must be shorter than that.
+std::optional<uint64_t> keep_within(GenerateRequest& request, uint64_t context_tokens);
 GenerateResult generate(Session& session, const GenerateRequest& request);
 
 // Several requests at once share each pass over the weights; each gives what it would alone, bit for bit.

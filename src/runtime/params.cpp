@@ -190,6 +190,7 @@ std::vector<int64_t> eos_ids(const Assembly& assembly, const CheckpointDefaults&
   if (assembly.entry().generation.eos_token_id) return assembly.entry().generation.eos_token_id->value;
   std::vector<int64_t> ids = file.ids("eos_token_id");
   add_ids(assembly.architecture.spec.eos_token_id, ids);
+  std::erase_if(ids, [](int64_t id) { return id < 0; });  // what checkpoints write for none: it never comes
   if (assembly.tokenizer) {
     if (const auto id = assembly.tokenizer->named_token_id("eos_token")) add_ids({*id}, ids);
     // Turn ends that chat templates write and that not every checkpoint lists.

@@ -174,6 +174,10 @@ Tokenizer Tokenizer::from_bytes(std::string_view tokenizer_json, const std::stri
 }
 
 Encoding Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  if (!is_utf8(text))
+    throw Error(ErrorKind::usage, "not-utf8", "the text is not UTF-8")
+        .saw(fmt::format("\"{}\"", excerpt(text)))
+        .want("a text in UTF-8");
   OwnedBytes packed;
   OwnedBytes error;
   if (rh_encode(impl_->handle, as_text(text), options.parse_special, options.add_special, packed.out(),

@@ -333,6 +333,53 @@ TEST_F(CliRun, UnsupportedAndDamagedCheckpoints) {
   EXPECT_EQ(rhapsode({"plan", "-c", config({}, garbled)}).code, 9);
 }
 
+// What only the model can refuse: the place is still that of the YAML, or the file of the checkpoint that
+// says it.
+TEST_F(CliRun, ParametersThatTheModelRefusesHaveTheirPlace) {
+  const auto error = [&](const std::string& yaml, int code) {
+    const Outcome outcome = rhapsode({"run", "-c", yaml, "--ids", "1", "--json"});
+    EXPECT_EQ(outcome.code, code) << outcome.out;
+    return outcome.json().at("error");
+  };
+  const Json yaml = error(config({"suppress_tokens: [999]"}), 3);
+  EXPECT_EQ(yaml.at("line"), 10);
+  EXPECT_EQ(yaml.at("column"), 24);
+  EXPECT_EQ(yaml.at("path"), "generator.models.tiny.suppress_tokens");
+  const Json id = error(config({}, "a//b"), 3);
+  EXPECT_EQ(id.at("line"), 6);
+  const std::string checkpoint = copy("said");
+  scratch_.put("said/generation_config.json", R"({"suppress_tokens": [999]})");
+  const Json said = error(config({}, checkpoint), 9);
+  EXPECT_EQ(said.at("file"), checkpoint + "/generation_config.json");
+  EXPECT_EQ(said.at("path"), "/suppress_tokens");
+  scratch_.put("said/generation_config.json", "[]");
+  EXPECT_EQ(error(config({}, checkpoint), 9).at("file"), checkpoint + "/generation_config.json");
+  scratch_.put("said/generation_config.json",
+               R"({"eos_token_id": -1, "pad_token_id": -1})");  // some write it for none
+  EXPECT_EQ(rhapsode({"run", "-c", config({}, checkpoint), "--ids", "1"}).code, 0);
+}
+
+TEST_F(CliRun, AnAnswerEndsWhereMaxContextIsFull) {
+  const Json run = rhapsode({"run", "-c", config({"max_context: 9"}), "--ids", "1,2,3", "--json"}).json();
+  EXPECT_EQ(run.at("usage").at("completion_tokens"), 6);
+  EXPECT_EQ(run.at("finish_reason"), "length");
+  const Outcome told = rhapsode({"run", "-c", config({"max_context: 9"}), "--ids", "1,2,3"});
+  EXPECT_NE(told.err.find("6 tokens"), std::string::npos) << told.err;
+  const Outcome full =
+      rhapsode({"run", "-c", config({"max_context: 9"}), "--ids", "1,2,3,4,5,6,7,8,9", "--json"});
+  EXPECT_EQ(full.code, 2);
+  EXPECT_EQ(full.json().at("error").at("line"), 10);
+}
+
+// transformers 5.23.0: the same best three for 130 beams, more than the vocabulary of 115 has tokens.
+TEST_F(CliRun, MoreBeamsThanTheVocabularyHasTokens) {
+  const Json run = rhapsode({"run", "-c", config({"num_beams: 130", "num_return_sequences: 3"}), "--ids",
+                             "1,2,3", "--set", "max_new_tokens=4", "--json"})
+                       .json();
+  const Json ids = {{48, 104, 49, 79}, {48, 51, 82, 58}, {48, 51, 82, 48}};
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(run.at("sequences").at(i).at("ids"), ids.at(i));
+}
+
 TEST_F(CliRun, PromptsGoThroughTheTemplateUnlessRaw) {
   const std::string yaml = config({"system_prompt: be short"}, talking_checkpoint(scratch_));
   const Json chat = rhapsode({"run", "-c", yaml, "--prompt", "why is the sky blue", "--json"}).json();
@@ -352,6 +399,11 @@ TEST_F(CliRun, PromptsGoThroughTheTemplateUnlessRaw) {
   const Outcome streamed = rhapsode({"run", "-c", yaml, "--prompt", "why is the sky blue", "-q"});
   EXPECT_EQ(streamed.out, chat.at("text").get<std::string>() + "\n");
   EXPECT_EQ(rhapsode({"run", "-c", yaml, "--messages", "-"}, "{}").code, 2);
+  const std::string settings = read_file(scratch_.file("talking/tokenizer_config.json"));
+  ASSERT_NE(settings.find("\"chat_template\""), std::string::npos);
+  scratch_.put("talking/tokenizer_config.json", "{}");
+  EXPECT_EQ(
+      rhapsode({"run", "-c", yaml, "--messages", "-"}, "[{\"role\":\"user\",\"content\":\"sky\"}]").code, 5);
 }
 
 TEST_F(CliRun, PromptsOfAFileAreAnsweredAsEachAlone) {

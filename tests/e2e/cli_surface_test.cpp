@@ -184,12 +184,14 @@ TEST(Check, ExplainsWhichLengthIsInForce) {
   const std::string both = scratch.put("both.yaml", yaml + "      max_length: 12\n");
   const Json length = rhapsode({"check", "-c", both, "--explain", "max_length", "--json"}).json();
   EXPECT_EQ(length.at("value"), nullptr);
-  EXPECT_EQ(length.at("source"), "max_new_tokens");
+  EXPECT_EQ(length.at("source"), "yaml");
+  EXPECT_EQ(length.at("overruled_by"), "max_new_tokens");
   yaml.replace(yaml.find("max_new_tokens: 8"), 17, "max_length: 12");
   const std::string one = scratch.put("one.yaml", yaml);
   const Json tokens = rhapsode({"check", "-c", one, "--explain", "max_new_tokens", "--json"}).json();
   EXPECT_EQ(tokens.at("value"), nullptr);
-  EXPECT_EQ(tokens.at("source"), "max_length");
+  EXPECT_EQ(tokens.at("source"), "yaml");
+  EXPECT_EQ(tokens.at("overruled_by"), "max_length");
   EXPECT_EQ(rhapsode({"check", "-c", one, "--explain", "max_length", "--json"}).json().at("value"), 12);
 }
 

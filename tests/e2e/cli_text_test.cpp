@@ -44,6 +44,10 @@ TEST(Tokenize, OfAConfigAndErrors) {
   EXPECT_EQ(rhapsode({"tokenize", "--tokenizer", words(), "--text", "sky", "--stdin"}).code, 2);
   EXPECT_EQ(rhapsode({"tokenize", "--tokenizer", words(), "--decode", "4000"}).code, 2);
   EXPECT_EQ(rhapsode({"tokenize", "--tokenizer", scratch.file("none"), "--text", "sky"}).code, 5);
+  const Outcome bytes = rhapsode({"tokenize", "--tokenizer", words(), "--stdin", "--json"}, "sky\xff");
+  EXPECT_EQ(bytes.code, 2);
+  EXPECT_EQ(bytes.error_code(), "not-utf8");
+  EXPECT_TRUE(bytes.json().at("error").at("file").is_null());
   scratch.put("broken/tokenizer.json", "{\"model\": 1}");
   EXPECT_EQ(rhapsode({"tokenize", "--tokenizer", scratch.file("broken"), "--text", "sky"}).code, 9);
 }

@@ -88,16 +88,19 @@ TEST(Checkpoint, SaysWhatLiesThereInstead) {
       "abc",
       13);
   const std::string zip("PK\x03\x04\x00\x00\x08\x08\x00\x00", 10);
-  for (const Case& c : {Case{"pytorch_model.bin", zip, ErrorKind::unsupported, "pickle-checkpoint"},
-                        Case{"model.pt", pickle, ErrorKind::unsupported, "pickle-checkpoint"},
-                        Case{"model.safetensors", zip, ErrorKind::unsupported, "pickle-checkpoint"},
-                        Case{"model.safetensors", pickle, ErrorKind::unsupported, "pickle-checkpoint"},
-                        Case{"model.gguf", "GGUF\x03", ErrorKind::unsupported, "gguf-checkpoint"},
-                        Case{"model.safetensors", "GGUF\x03", ErrorKind::unsupported, "gguf-checkpoint"},
-                        Case{"model.safetensors", "version https://git-lfs.github.com/spec/v1\noid",
-                             ErrorKind::integrity, "lfs-pointer"},
-                        Case{"other.safetensors", "x", ErrorKind::not_found, "no-weights"},
-                        Case{"config.json", "{}", ErrorKind::not_found, "no-weights"}}) {
+  for (const Case& c :
+       {Case{"pytorch_model.bin", zip, ErrorKind::unsupported, "pickle-checkpoint"},
+        Case{"model.pt", pickle, ErrorKind::unsupported, "pickle-checkpoint"},
+        Case{"pytorch_model.bin", "PK", ErrorKind::unsupported, "pickle-checkpoint"},
+        Case{"pytorch_model.bin.index.json", "{}", ErrorKind::unsupported, "pickle-checkpoint"},
+        Case{"model.safetensors", zip, ErrorKind::unsupported, "pickle-checkpoint"},
+        Case{"model.safetensors", pickle, ErrorKind::unsupported, "pickle-checkpoint"},
+        Case{"model.gguf", "GGUF\x03", ErrorKind::unsupported, "gguf-checkpoint"},
+        Case{"model.safetensors", "GGUF\x03", ErrorKind::unsupported, "gguf-checkpoint"},
+        Case{"model.safetensors", "version https://git-lfs.github.com/spec/v1\noid", ErrorKind::integrity,
+             "lfs-pointer"},
+        Case{"other.safetensors", "x", ErrorKind::not_found, "no-weights"},
+        Case{"config.json", "{}", ErrorKind::not_found, "no-weights"}}) {
     const Scratch scratch;
     scratch.put(c.name, c.bytes);
     const auto error = error_of([&] { open(scratch); });
