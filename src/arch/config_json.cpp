@@ -65,6 +65,11 @@ uint64_t ConfigJson::count(const char* key, uint64_t high) const {
   return n;
 }
 
+uint64_t ConfigJson::whole_or(const char* key, uint64_t high, uint64_t fallback) const {
+  const bool zero = has(key) && json_.at(key).is_number_unsigned() && json_.at(key).get<uint64_t>() == 0;
+  return zero ? 0 : count_or(key, high, fallback);
+}
+
 uint64_t ConfigJson::count_or(const char* key, uint64_t high, uint64_t fallback) const {
   return has(key) ? count(key, high) : fallback;
 }
@@ -165,16 +170,18 @@ std::optional<ConfigJson> ConfigJson::object(const char* key) const {
 ActivationKind read_activation(const ConfigJson& config, const char* key) {
   const std::string name = config.text(key);
   if (name == "silu" || name == "swish") return ActivationKind::silu;
-  if (name == "gelu_pytorch_tanh" || name == "gelu_fast") return ActivationKind::gelu_tanh;
+  // Spellings of one formula.
+  for (const char* tanh : {"gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh", "gelu_accurate"})
+    if (name == tanh) return ActivationKind::gelu_tanh;
   if (name == "gelu_new") return ActivationKind::gelu_new;
-  if (name == "gelu") return ActivationKind::gelu_erf;
+  if (name == "gelu" || name == "gelu_python") return ActivationKind::gelu_erf;
   if (name == "relu2") return ActivationKind::relu2;
   if (name == "relu") return ActivationKind::relu;
   config.unsupported(key, "\"" + name + "\"",
-                     "silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, relu2");
+                     "silu, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2, or another spelling of these");
 }
 
-Spec read_shape(const ConfigJson& config) {
+Spec read_shape(const ConfigJson& config, std::optional<uint64_t> head_dim) {
   Spec spec;
   spec.model_type = config.text("model_type");
   const std::vector<std::string> classes = config.texts("architectures");
@@ -190,6 +197,8 @@ Spec read_shape(const ConfigJson& config) {
                 fmt::format("a divisor of num_attention_heads ({})", spec.num_attention_heads));
   if (config.has("head_dim")) {
     spec.head_dim = config.count("head_dim", 1 << 12);
+  } else if (head_dim) {
+    spec.head_dim = *head_dim;
   } else {
     if (spec.hidden_size % spec.num_attention_heads != 0)
       config.fail(

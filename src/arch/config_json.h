@@ -18,9 +18,11 @@ class ConfigJson {
   const std::string& file() const { return file_; }
   bool has(const char* key) const;      // present and not null
   bool present(const char* key) const;  // present, null too
+  bool is_empty() const { return json_.empty(); }
 
   uint64_t count(const char* key, uint64_t high) const;  // 1 to high
   uint64_t count_or(const char* key, uint64_t high, uint64_t fallback) const;
+  uint64_t whole_or(const char* key, uint64_t high, uint64_t fallback) const;  // 0 to high
   double number(const char* key, double low, double high) const;
   double number_or(const char* key, double low, double high, double fallback) const;
   bool boolean_or(const char* key, bool fallback) const;
@@ -46,12 +48,23 @@ class ConfigJson {
 
 // hidden_act | hidden_activation by transformers' names.
 ActivationKind read_activation(const ConfigJson& config, const char* key);
-// rope_parameters (5.x), or rope_theta and rope_scaling; `section` picks one of several tables, empty = the
-// flat form.
-RopeTable read_rope(const ConfigJson& config, uint64_t head_dim, double default_theta,
-                    double default_partial = 1.0, const std::string& section = {});
+// What a family's own configuration class says of the rotary keys.
+struct RopeStyle {
+  double theta = 10000.0;                // where the file gives none
+  const char* theta_key = "rope_theta";  // at the top level; in a block it is rope_theta
+  std::optional<double> partial = {};    // default share of a head that rotates; nullopt: all of it
+  const char* partial_key = "partial_rotary_factor";  // at the top level
+  // Phi-3: "su" and "yarn" are old names of longrope, of scalings there is no other, the original length has
+  // a default, and what is cached is computed anew where the factors change.
+  std::optional<uint64_t> longrope_alone = {};
+};
+// rope_scaling (4.x), or rope_parameters (5.x).
+RopeTable read_rope(const ConfigJson& config, uint64_t head_dim, const RopeStyle& style);
+// The same from one block, which may be absent; what it does not say stands at the top level.
+RopeTable read_rope_block(const ConfigJson& config, const std::optional<ConfigJson>& block, uint64_t head_dim,
+                          const RopeStyle& style);
 // The dims, heads, vocabulary, token ids and dtype that every decoder has; layers are filled with full
-// attention.
-Spec read_shape(const ConfigJson& config);
+// attention. `head_dim`: of families that do not derive it from the hidden size where no key says it.
+Spec read_shape(const ConfigJson& config, std::optional<uint64_t> head_dim = {});
 
 }  // namespace rhapsode::arch

@@ -9,7 +9,9 @@ namespace rhapsode::arch {
 
 // True for each layer that is "sliding_attention"; `fallback` where config.json has no layer_types.
 std::vector<bool> sliding_layers(const ConfigJson& config, std::vector<bool> fallback, uint64_t layers);
-// Sets the window of the sliding layers.
+// sliding_window: `fallback` where there is no such key, 0 where it is null.
+uint32_t read_window(const ConfigJson& config, uint32_t fallback);
+// Sets the window of the sliding layers; without a window there may be none.
 void apply_windows(const ConfigJson& config, std::vector<bool> fallback, uint32_t window, Spec& spec);
 
 }  // namespace rhapsode::arch

@@ -10,6 +10,7 @@
 #include "arch/linear_kind.h"
 #include "arch/stored_weights.h"
 #include "arch/tensor_names.h"
+#include "arch/tying.h"
 #include "base/error.h"
 
 namespace rhapsode::arch {
@@ -162,10 +163,12 @@ Architecture read_architecture(const std::string& directory) {
   return parse_architecture(read_file(file, 16'000'000), file);
 }
 
-ModelTensors bind_tensors(const Architecture& architecture, const Checkpoint& checkpoint) {
+ModelTensors bind_tensors(Architecture& architecture, const Checkpoint& checkpoint) {
+  settle_tying(architecture, checkpoint);
   const Spec& spec = architecture.spec;
   ModelTensors names = architecture.family->tensors(
       spec, [&](const std::string& name) { return checkpoint.find(name) != nullptr; });
+  find_tied_matrix(spec, checkpoint, untied_head(architecture, checkpoint), names);
   apply_linear_kind(
       spec,
       [&](const std::string& name) {

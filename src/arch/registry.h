@@ -36,7 +36,8 @@ Architecture read_architecture(const std::string& directory);
 Architecture parse_architecture(std::string_view config_json, const std::string& file);
 
 // Every tensor that a role asks for exists with the right shape and a float dtype, and every tensor of the
-// checkpoint is used or ignored; else Error(integrity) naming the tensor, what was found and expected.
-ModelTensors bind_tensors(const Architecture& architecture, const Checkpoint& checkpoint);
+// checkpoint is used or ignored; else Error(integrity) naming the tensor, what was found and expected. The
+// Spec's tie_word_embeddings becomes what the checkpoint allows.
+ModelTensors bind_tensors(Architecture& architecture, const Checkpoint& checkpoint);
 
 }  // namespace rhapsode::arch

@@ -68,6 +68,9 @@ struct RopeTable {
   bool truncate = true;                                            // yarn
   std::optional<double> attention_factor, mscale, mscale_all_dim;  // yarn, longrope
   std::vector<double> short_factor, long_factor;                   // longrope
+  // longrope: a sequence that grows beyond the original length is computed anew; else keys that are cached
+  // stay as they were rotated.
+  bool recomputes = false;
   uint64_t original_max_position_embeddings = 0;
   uint64_t max_position_embeddings = 0;
 };

@@ -526,11 +526,23 @@ std::span<float> Decoder::scores(uint32_t row) {
 bool Decoder::crosses_rope_switch(const Sequence& sequence, uint64_t tokens) const {
   for (const arch::RopeTable& table : spec_->rope_tables) {
     const uint64_t original = table.original_max_position_embeddings;
-    if (table.kind == arch::RopeKind::longrope && sequence.length > 0 && sequence.length <= original &&
+    if (table.recomputes && sequence.length > 0 && sequence.length <= original &&
         sequence.length + tokens > original)
       return true;
   }
   return false;
+}
+
+bool Decoder::rotates_alike(const Sequence& sequence, uint64_t tokens) const {
+  for (const arch::RopeTable& table : spec_->rope_tables) {
+    const uint64_t original = table.original_max_position_embeddings;
+    if (table.kind == arch::RopeKind::dynamic && sequence.length + tokens > table.max_position_embeddings)
+      return false;
+    if (table.kind == arch::RopeKind::longrope && sequence.length < original &&
+        sequence.length + tokens > original)
+      return false;
+  }
+  return true;
 }
 
 void Decoder::prefill(Sequence& sequence, std::span<const uint32_t> ids) {

@@ -60,6 +60,8 @@ class Decoder {
   // rotated by the short ones, so the whole sequence must be released and prefilled again, as transformers
   // does.
   bool crosses_rope_switch(const Sequence& sequence, uint64_t tokens) const;
+  // False where one pass over `tokens` more would rotate some of them otherwise than a pass for each.
+  bool rotates_alike(const Sequence& sequence, uint64_t tokens) const;
 
   const plan::StepLimits& limits() const { return limits_; }
   KvCache& cache() { return *cache_; }

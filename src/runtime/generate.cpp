@@ -244,7 +244,9 @@ class Run {
     Writer& writer = writers_[i];
     if (!writer.request().params.prompt_lookup_num_tokens || writer.guided()) return false;
     const std::vector<uint32_t> draft = writer.state().draft();
-    if (draft.empty() || decoder_.crosses_rope_switch(writer.sequence(), draft.size() + 1)) return false;
+    if (draft.empty() || decoder_.crosses_rope_switch(writer.sequence(), draft.size() + 1) ||
+        !decoder_.rotates_alike(writer.sequence(), draft.size() + 1))
+      return false;
     std::vector<uint32_t> ids{writer.state().ids().back()};
     ids.insert(ids.end(), draft.begin(), draft.end());
     const model::Span span{&writer.sequence(),  ids, static_cast<uint32_t>(ids.size()), 0, true,

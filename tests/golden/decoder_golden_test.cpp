@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
+#include <set>
 
 #include "base/json.h"
 #include "models/golden_model.h"
@@ -184,6 +186,35 @@ TEST_P(DecoderBfloat16, LogitsAndIdsWithinItsNoise) {
 }
 TEST_P(DecoderFloat16, LogitsAndIdsWithinItsNoise) {
   compare_sixteen_bit(GetParam(), "float16");
+}
+
+// What the golden sets must hold for the tests above to mean something: for each family three configurations,
+// with shapes in which one size cannot stand for another.
+TEST(GoldenFixtures, OfEveryFamilyThreeWithAsymmetricShapes) {
+  const std::set<std::string_view> own_head_dim{"llama", "mistral", "qwen3",
+                                                "gemma", "gemma2",  "gemma3_text"};
+  const std::set<std::string_view> windowed{"mistral", "qwen2", "phi3", "smollm3", "gemma2", "gemma3_text"};
+  for (const arch::Family& family : arch::families()) {
+    size_t count = 0, odd = 0, grouped = 0, widths_differ = 0, short_window = 0;
+    for (const std::string& name : golden_fixtures()) {
+      const arch::Spec spec = arch::read_architecture(golden_directory(name)).spec;
+      if (spec.model_type != family.model_type) continue;
+      ++count;
+      odd += spec.vocab_size % 2;
+      grouped += spec.num_key_value_heads < spec.num_attention_heads;
+      widths_differ += spec.q_rows() != spec.hidden_size;
+      short_window += std::any_of(spec.layers.begin(), spec.layers.end(), [](const arch::LayerSpec& layer) {
+        return layer.window > 0 && layer.window < 33;  // the second longest prompt
+      });
+    }
+    EXPECT_GE(count, 3u) << family.model_type;
+    EXPECT_GE(odd, 3u) << family.model_type;
+    EXPECT_TRUE(grouped > 0 || family.model_type == "gpt_neox") << family.model_type;
+    EXPECT_TRUE(widths_differ > 0 || !own_head_dim.contains(family.model_type)) << family.model_type;
+    EXPECT_TRUE(short_window > 0 || !windowed.contains(family.model_type)) << family.model_type;
+    std::printf("counted: %zu golden sets of the families: %s\n", count,
+                std::string(family.model_type).c_str());
+  }
 }
 
 // Names of the fixtures whose `file` holds one text and not the other.

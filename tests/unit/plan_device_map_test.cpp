@@ -25,7 +25,7 @@ struct Mapped {
 };
 
 Mapped mapped(const std::string& fixture, config::DeviceMap map) {
-  const arch::Architecture architecture = arch::read_architecture(golden_directory(fixture));
+  arch::Architecture architecture = arch::read_architecture(golden_directory(fixture));
   const Checkpoint checkpoint = Checkpoint::open(golden_directory(fixture));
   const arch::ModelTensors tensors = arch::bind_tensors(architecture, checkpoint);
   const Formats formats = Formats::dense(Dtype::f32);

@@ -52,6 +52,8 @@ VARIANTS = [
         {
             "mqa": {},
             "mha": {"config": {"num_key_value_heads": 3, "head_dim": 10}},
+            # hidden_act counts; hidden_activation is a key that only its publishers wrote.
+            "silu": {"config": {"hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh", "head_dim": 10}},
             "gqa": {"config": {"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 12, "vocab_size": 131}},
         },
         distinct=8,
@@ -96,6 +98,19 @@ VARIANTS = [
                     "rope_scaling": {"rope_type": "linear", "factor": 8.0},
                     "final_logit_softcapping": 6.0,
                 }
+            },
+            # Tables of 5.x, that of the local layers without a base of its own.
+            "tables": {
+                "config": {
+                    "sliding_window_pattern": 2,
+                    "rope_parameters": {
+                        "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 500000.0},
+                        "sliding_attention": {"rope_type": "default"},
+                    },
+                    "rope_local_base_freq": 3000.0,
+                    "attn_logit_softcapping": 3.0,
+                },
+                "absent": ("rope_scaling",),
             },
             "gqa": {
                 "config": {

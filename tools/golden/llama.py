@@ -1,5 +1,7 @@
 """Llama: grouped and single key heads, biases, tied heads, every rope rule, every way to store a checkpoint."""
 
+import json
+
 from variants import variants_of
 
 BASE = {
@@ -36,6 +38,13 @@ YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 YARN_KEYS = dict(YARN, rope_type="yarn", beta_fast=16.0, beta_slow=2.0, mscale=1.0, mscale_all_dim=0.7, factor=3.0)
 DYNAMIC = {"config": dict(SMALL, max_position_embeddings=64, rope_scaling={"type": "dynamic", "factor": 2.0})}
 
+
+def say_tied(directory):
+    file = directory / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(dict(config, tie_word_embeddings=True), indent=2) + "\n")
+
+
 VARIANTS = variants_of(
     "llama",
     BASE,
@@ -50,6 +59,8 @@ VARIANTS = variants_of(
         "rope-dynamic": DYNAMIC,
         "rope-yarn": {"config": dict(SMALL, rope_scaling=YARN)},
         "rope-yarn-keys": {"config": dict(SMALL, rope_scaling=YARN_KEYS)},
+        # config.json says that the head is tied, the checkpoint holds another matrix for it.
+        "two-heads": {"config": SMALL, "after_write": say_tied},
         "sharded": {"config": SMALL, "shard_size": "20KB"},
         "saved-config": {"config": dict(SMALL, rope_scaling=LLAMA3), "config_style": "saved"},
         "stored-bf16": {"config": dict(SMALL, hidden_size=48)},

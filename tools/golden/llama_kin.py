@@ -108,6 +108,7 @@ VARIANTS = [
         {
             "qkv-bias": {},
             "window": {"config": {"use_sliding_window": True, "num_hidden_layers": 3, "tie_word_embeddings": True}},
+            "all-windows": {"config": {"use_sliding_window": True, "max_window_layers": 0, "num_key_value_heads": 3}},
             "yarn": {"config": {"rope_scaling": YARN, "tie_word_embeddings": True, "num_key_value_heads": 1}},
         },
     ),
@@ -145,6 +146,17 @@ VARIANTS = [
         {
             "listed": {"config": {"num_hidden_layers": 3, "no_rope_layers": [1, 0, 1], "no_rope_layer_interval": 2}},
             "interval": {"config": {"num_hidden_layers": 4, "no_rope_layer_interval": 4, "intermediate_size": 30}},
+            # Windows are for the layers that do not rotate.
+            "window": {
+                "config": {
+                    "num_hidden_layers": 4,
+                    "no_rope_layer_interval": 2,
+                    "use_sliding_window": True,
+                    "sliding_window": 8,
+                    "intermediate_size": 30,
+                    "num_key_value_heads": 3,
+                }
+            },
             "untied-bias": {
                 "config": {
                     "tie_word_embeddings": False,

@@ -130,6 +130,18 @@ VARIANTS = [
                 "config": {"use_parallel_residual": False, "rotary_pct": 0.5, "hidden_act": "gelu_fast"},
                 "after_write": head_called("lm_head.weight"),
             },
+            # Keys in the cache stay as they were rotated when the factors change: only Phi-3 computes them anew.
+            "longrope": {
+                "config": {
+                    "rotary_pct": 0.5,
+                    "rope_scaling": {
+                        "type": "longrope",
+                        "short_factor": [1.0, 1.1, 1.25, 1.5],
+                        "long_factor": [1.3, 2.0, 3.5, 6.0],
+                        "original_max_position_embeddings": 64,
+                    },
+                }
+            },
             "no-bias": {
                 "config": {
                     "attention_bias": False,

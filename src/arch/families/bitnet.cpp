@@ -18,7 +18,7 @@ Spec bitnet_spec(const ConfigJson& config) {
   spec.activation = config.has("hidden_act") ? read_activation(config, "hidden_act") : ActivationKind::relu2;
   spec.qkv_bias = spec.o_bias = config.boolean_or("attention_bias", false);
   spec.tie_word_embeddings = config.boolean_or("tie_word_embeddings", false);
-  spec.rope_tables = {read_rope(config, spec.head_dim, 500000.0)};
+  spec.rope_tables = {read_rope(config, spec.head_dim, {.theta = 500000.0})};
   return spec;
 }
 

@@ -33,7 +33,7 @@ Spec falcon_spec(const ConfigJson& config) {
       config.has("activation") ? read_activation(config, "activation") : ActivationKind::gelu_erf;
   spec.qkv_bias = spec.o_bias = spec.mlp_bias = config.boolean_or("bias", false);
   spec.tie_word_embeddings = config.boolean_or("tie_word_embeddings", true);
-  spec.rope_tables = {read_rope(config, spec.head_dim, 10000.0)};
+  spec.rope_tables = {read_rope(config, spec.head_dim, {})};
   return spec;
 }
 

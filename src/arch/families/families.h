@@ -6,6 +6,9 @@
 namespace rhapsode::arch {
 
 Spec llama_spec(const ConfigJson& config);
+// Llama's decoder under another name: with that family's rotary keys, and its heads' size where no key says
+// it.
+Spec llama_like_spec(const ConfigJson& config, const RopeStyle& rope, std::optional<uint64_t> head_dim = {});
 ModelTensors llama_tensors(const Spec& spec, const HasTensor& has_tensor);
 
 Spec bitnet_spec(const ConfigJson& config);

@@ -12,15 +12,15 @@ namespace {
 constexpr double kHuge = 1e9;
 
 Spec gemma_base(const ConfigJson& config) {
-  Spec spec = read_shape(config);
-  if (!config.has("head_dim")) spec.head_dim = 256;
+  Spec spec = read_shape(config, 256);
+  if (config.boolean_or("use_bidirectional_attention", false))
+    config.unsupported("use_bidirectional_attention", "true", "false");
   spec.intermediate_size = config.count("intermediate_size", 1 << 22);
   spec.norm = NormKind::rms_g;
   spec.norm_eps = static_cast<float>(config.number_or("rms_norm_eps", 0.0, 1.0, 1e-6));
   spec.qkv_bias = spec.o_bias = config.boolean_or("attention_bias", false);
   spec.embed_scale = static_cast<float>(std::sqrt(static_cast<double>(spec.hidden_size)));
   spec.tie_word_embeddings = config.boolean_or("tie_word_embeddings", true);
-  spec.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)));
   return spec;
 }
 
@@ -43,9 +43,9 @@ float read_cap(const ConfigJson& config, const char* key, double fallback) {
 Spec gemma_spec(const ConfigJson& config) {
   Spec spec = gemma_base(config);
   // The published files say "gelu", but the weights were trained with the tanh form.
-  spec.activation = ActivationKind::gelu_tanh;
-  if (config.has("hidden_activation")) spec.activation = read_activation(config, "hidden_activation");
-  spec.rope_tables = {read_rope(config, spec.head_dim, 10000.0)};
+  spec.activation = config.text_or("hidden_act", "gelu") == "gelu" ? ActivationKind::gelu_tanh
+                                                                   : read_activation(config, "hidden_act");
+  spec.rope_tables = {read_rope(config, spec.head_dim, {})};
   return spec;
 }
 
@@ -54,10 +54,10 @@ Spec gemma2_spec(const ConfigJson& config) {
   add_branch_norms(config, spec);
   spec.attn_softcap = read_cap(config, "attn_logit_softcapping", 50.0);
   spec.final_softcap = read_cap(config, "final_logit_softcapping", 30.0);
-  spec.rope_tables = {read_rope(config, spec.head_dim, 10000.0)};
+  spec.rope_tables = {read_rope(config, spec.head_dim, {})};
   std::vector<bool> even(spec.num_hidden_layers);
   for (size_t i = 0; i < even.size(); ++i) even[i] = i % 2 == 0;
-  apply_windows(config, even, static_cast<uint32_t>(config.count_or("sliding_window", 1u << 31, 4096)), spec);
+  apply_windows(config, even, read_window(config, 4096), spec);
   return spec;
 }
 
@@ -69,19 +69,16 @@ Spec gemma3_spec(const ConfigJson& config) {
   const uint64_t pattern = config.count_or("sliding_window_pattern", 1 << 16, 6);
   std::vector<bool> local(spec.num_hidden_layers);
   for (size_t i = 0; i < local.size(); ++i) local[i] = (i + 1) % pattern != 0;
-  local = sliding_layers(config, local, spec.num_hidden_layers);
-  const uint32_t window = static_cast<uint32_t>(config.count_or("sliding_window", 1u << 31, 4096));
-  // Two tables: 0 for full layers (with scaling), 1 for local ones (never scaled in old files).
-  spec.rope_tables = {read_rope(config, spec.head_dim, 1e6, 1.0, "full_attention"),
-                      read_rope(config, spec.head_dim, 10000.0, 1.0, "sliding_attention")};
-  if (!config.has("rope_parameters")) {
-    RopeTable plain;
-    plain.theta = config.number_or("rope_local_base_freq", 1e-3, 1e12, 10000.0);
-    plain.rotary_dims = spec.rope_tables[0].rotary_dims;
-    plain.max_position_embeddings = plain.original_max_position_embeddings = spec.max_position_embeddings;
-    spec.rope_tables[1] = plain;
-  }
-  for (size_t i = 0; i < local.size(); ++i) spec.layers[i] = {local[i] ? window : 0, local[i] ? 1 : 0};
+  apply_windows(config, local, read_window(config, 4096), spec);
+  // Two tables: 0 for full layers, which alone old files scale, 1 for local ones.
+  const std::optional<ConfigJson> tables = config.object("rope_parameters");
+  const auto section = [&](const char* name) { return tables ? tables->object(name) : std::nullopt; };
+  std::optional<ConfigJson> scaling = config.object("rope_scaling");
+  if (!scaling || scaling->is_empty()) scaling = section("full_attention");
+  spec.rope_tables = {read_rope_block(config, scaling, spec.head_dim, {.theta = 1e6}),
+                      read_rope_block(config, section("sliding_attention"), spec.head_dim,
+                                      {.theta_key = "rope_local_base_freq"})};
+  for (LayerSpec& layer : spec.layers) layer.rope_table = layer.window > 0 ? 1 : 0;
   return spec;
 }
 

@@ -19,8 +19,8 @@ Spec gpt_neox_spec(const ConfigJson& config) {
   spec.qkv_bias = spec.o_bias = config.boolean_or("attention_bias", true);
   spec.mlp_bias = true;
   spec.tie_word_embeddings = config.boolean_or("tie_word_embeddings", false);
-  spec.rope_tables = {
-      read_rope(config, spec.head_dim, config.number_or("rotary_emb_base", 1e-3, 1e12, 10000.0), 0.25)};
+  spec.rope_tables = {read_rope(
+      config, spec.head_dim, {.theta_key = "rotary_emb_base", .partial = 0.25, .partial_key = "rotary_pct"})};
   return spec;
 }
 

@@ -16,7 +16,7 @@ Spec phi_spec(const ConfigJson& config) {
   spec.activation = read_activation(config, "hidden_act");
   spec.qkv_bias = spec.o_bias = spec.mlp_bias = spec.head_bias = true;
   spec.tie_word_embeddings = config.boolean_or("tie_word_embeddings", false);
-  spec.rope_tables = {read_rope(config, spec.head_dim, 10000.0, 0.5)};
+  spec.rope_tables = {read_rope(config, spec.head_dim, {.partial = 0.5})};
   return spec;
 }
 

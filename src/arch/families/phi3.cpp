@@ -1,15 +1,15 @@
 // Phi-3 and 3.5 mini: Llama's decoder with fused projections and longrope.
 #include "arch/families/families.h"
+#include "arch/layer_types.h"
 #include "arch/tensor_names.h"
 
 namespace rhapsode::arch {
 
 Spec phi3_spec(const ConfigJson& config) {
-  Spec spec = llama_spec(config);
+  Spec spec = llama_like_spec(config, {.partial = 1.0, .longrope_alone = 4096});
   spec.qkv_bias = spec.o_bias = spec.mlp_bias = false;
-  if (config.has("sliding_window"))
-    for (LayerSpec& layer : spec.layers)
-      layer.window = static_cast<uint32_t>(config.count("sliding_window", 1u << 31));
+  const uint32_t window = read_window(config, 0);
+  for (LayerSpec& layer : spec.layers) layer.window = window;
   return spec;
 }
 
