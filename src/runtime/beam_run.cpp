@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "generation/beam.h"
+#include "text/stream_decoder.h"
 
 namespace rhapsode::runtime {
 namespace {
@@ -97,6 +98,14 @@ class BeamRun {
       rows.insert(rows.end(), decoder_.logits(i).begin(), decoder_.logits(i).end());
   }
 
+  // As that of a single sequence: it ends before a stop string.
+  std::string text_of(const text::Tokenizer& tokenizer, std::span<const uint32_t> ids) const {
+    text::StreamDecoder stream(tokenizer, request_.params.stop_strings);
+    for (const uint32_t id : ids) stream.push(id);
+    stream.finish();
+    return stream.text();
+  }
+
   GenerateResult finish() {
     result_.finish_reason = *search_.finish_reason();
     result_.prompt_tokens = request_.prompt_ids.size();
@@ -104,7 +113,7 @@ class BeamRun {
     for (const generation::BeamSequence& found : search_.sequences()) {
       GeneratedSequence sequence;
       sequence.ids = found.ids;
-      if (tokenizer != nullptr) sequence.text = tokenizer->decode(found.ids, true);
+      if (tokenizer != nullptr) sequence.text = text_of(*tokenizer, found.ids);
       sequence.score = static_cast<double>(found.score);
       result_.sequences.push_back(std::move(sequence));
     }

@@ -54,7 +54,8 @@ std::string StreamDecoder::push(uint32_t id) {
   if (stopped_) return {};
   if (!tokenizer_->token_of(id))
     tokenizer_->decode(std::span<const uint32_t>(&id, 1), false);  // throws: unknown id
-  if (skip_special_ && tokenizer_->is_special(id)) return {};
+  if (skip_special_ && tokenizer_->is_special(id))
+    return stop_strings_.empty() ? std::string() : release(*tokenizer_->token_of(id), false, true);
   window_.push_back(id);
   in_byte_run_ = is_byte(id);
   if (in_byte_run_) return {};
@@ -96,9 +97,20 @@ void StreamDecoder::cut_stuck_window() {
   }
 }
 
+// Takes so many bytes from the front of what is held: those of special tokens go unseen.
+std::string StreamDecoder::take_visible(size_t bytes) {
+  std::string out;
+  for (size_t i = 0; i < bytes; ++i)
+    if (shown_[i] != '\0') out += held_[i];
+  held_.erase(0, bytes);
+  shown_.erase(0, bytes);
+  return out;
+}
+
 // Looks for stop strings; the one that is complete first wins, of those the longest.
-std::string StreamDecoder::release(const std::string& text, bool at_end) {
+std::string StreamDecoder::release(const std::string& text, bool at_end, bool hidden) {
   held_ += text;
+  shown_.append(text.size(), hidden ? '\0' : '\1');
   size_t end = std::string::npos;
   for (const std::string& stop : stop_strings_) {
     const size_t at = held_.find(stop);
@@ -111,12 +123,11 @@ std::string StreamDecoder::release(const std::string& text, bool at_end) {
   std::string out;
   if (end != std::string::npos) {
     stopped_ = true;
-    out = held_.substr(0, end - stop_string_.size());
+    out = take_visible(end - stop_string_.size());
     held_.clear();
   } else {
     const size_t kept = at_end ? 0 : held_length(held_, stop_strings_);
-    out = held_.substr(0, held_.size() - kept);
-    held_.erase(0, held_.size() - kept);
+    out = take_visible(held_.size() - kept);
   }
   emitted_ += out;
   return out;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -82,6 +83,11 @@ void expect_equal(const runtime::GenerateResult& result, const Json& expected, c
   }
 }
 
+// ./dev test prints these lines.
+void say_compared(size_t count, const char* what, const char* unit = "requests") {
+  std::printf("counted: %zu %s equal to transformers: %s\n", count, unit, what);
+}
+
 std::string label(const Json& golden) {
   return golden.at("model").get<std::string>() + " " + golden.at("prompt").get<std::string>() + " " +
          golden.at("name").get<std::string>();
@@ -101,6 +107,7 @@ TEST(GenerateGolden, GreedyUnderEveryRule) {
         << label(golden);
     ++compared;
   }
+  say_compared(compared, "greedy under every rule");
   EXPECT_GE(compared, 90u);
 }
 
@@ -112,6 +119,7 @@ TEST(GenerateGolden, BeamsWithTheirScores) {
     expect_equal(cases.run(golden), golden, label(golden));
     ++compared;
   }
+  say_compared(compared, "beams with their scores");
   EXPECT_GE(compared, 50u);
 }
 
@@ -123,6 +131,7 @@ TEST(GenerateGolden, KnobsCombined) {
     expect_equal(cases.run(golden), golden, label(golden) + " " + golden.at("params").dump());
     ++compared;
   }
+  say_compared(compared, "knobs combined");
   EXPECT_GE(compared, 240u);
 }
 
@@ -140,6 +149,7 @@ TEST(GenerateGolden, RowsOfLeftPaddedBatches) {
       ++compared;
     }
   }
+  say_compared(compared, "rows of left-padded batches, each alone");
   EXPECT_GE(compared, 200u);
 }
 
@@ -151,6 +161,7 @@ TEST(GenerateGolden, StopStrings) {
     expect_equal(cases.run(golden), golden, label(golden) + " " + golden.at("params").dump());
     ++compared;
   }
+  say_compared(compared, "stop strings");
   EXPECT_GE(compared, 30u);
 }
 
@@ -171,6 +182,7 @@ TEST(GenerateGolden, RequestsTogetherGiveWhatTransformersGives) {
     for (size_t i = 0; i < results.size(); ++i, ++compared)
       expect_equal(results[i], golden.at("rows").at(i), label_of_batch(golden, i));
   }
+  say_compared(compared, "the same rows, four at a time", "rows");
   EXPECT_GE(compared, 200u);
 }
 
@@ -209,6 +221,56 @@ TEST(GenerateGolden, RequestsTogetherAreThoseAloneBitForBit) {
       EXPECT_EQ(together[i].sequences[s].ids, alone.sequences[s].ids) << i;
     EXPECT_TRUE(same_steps(together[i], alone)) << i;
   }
+}
+
+// A forced first token leaves each beam one choice; what follows is the search after a prompt that ends with
+// it.
+TEST(GenerateGolden, BeamsAfterAForcedTokenAreThoseOfALongerPrompt) {
+  for (const char* fixture : {"llama-gqa", "gemma2-caps"}) {
+    Served served(fixture);
+    for (const int64_t beams : {2, 3, 5}) {
+      runtime::GenerateRequest forced;
+      forced.prompt_ids = {7};
+      forced.params.num_beams = forced.params.num_return_sequences = beams;
+      forced.params.length_penalty = 0.0;
+      forced.params.max_new_tokens = 10;
+      runtime::GenerateRequest longer = forced;
+      forced.params.forced_bos_token_id = 31;
+      longer.prompt_ids.push_back(31);
+      longer.params.max_new_tokens = 9;
+      const auto a = runtime::generate(*served.session, forced),
+                 b = runtime::generate(*served.session, longer);
+      ASSERT_EQ(a.sequences.size(), static_cast<size_t>(beams));
+      ASSERT_EQ(b.sequences.size(), a.sequences.size());
+      for (size_t i = 0; i < a.sequences.size(); ++i) {
+        std::vector<uint32_t> expected{31};
+        expected.insert(expected.end(), b.sequences[i].ids.begin(), b.sequences[i].ids.end());
+        EXPECT_EQ(a.sequences[i].ids, expected) << fixture << " " << beams << " sequence " << i;
+        EXPECT_EQ(a.sequences[i].score, b.sequences[i].score);
+      }
+    }
+  }
+}
+
+// Where rotations depend on the length of a pass, a draft must not reach where they change: the answer with
+// drafts is the plain one, and both are transformers'.
+TEST(GenerateGolden, DraftsAreEqualWhereRotationsDependOnTheLength) {
+  size_t drafted = 0;
+  for (const char* fixture : {"llama-rope-dynamic", "phi3-longrope", "gpt_neox-longrope"}) {
+    Served served(fixture);
+    for (const char* prompt : {"p33", "p7"}) {
+      runtime::GenerateRequest request;
+      request.prompt_ids = served.prompts.at(prompt).at("ids").get<std::vector<uint32_t>>();
+      request.params.max_new_tokens = 64;
+      const auto plain = runtime::generate(*served.session, request).sequences.front().ids;
+      EXPECT_EQ(plain, served.prompts.at(prompt).at("greedy").get<std::vector<uint32_t>>()) << fixture;
+      request.params.prompt_lookup_num_tokens = 6;
+      request.params.max_matching_ngram_size = 1;
+      EXPECT_EQ(runtime::generate(*served.session, request).sequences.front().ids, plain) << fixture;
+      ++drafted;
+    }
+  }
+  EXPECT_EQ(drafted, 6u);
 }
 
 // A conversation goes on: of a prompt that begins with the one before and its answer only the rest is

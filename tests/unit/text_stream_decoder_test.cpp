@@ -114,6 +114,34 @@ TEST_P(Streaming, HalfCharactersForeverCostNoMoreThanTheirNumber) {
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, Streaming, testing::Values("byte_level", "metaspace", "prepend"));
 
+// As in transformers, a stop string may be a special token, or reach into one; the text shows neither.
+TEST(StreamDecoder, StopStringsMayHoldSpecialTokens) {
+  const Tokenizer tokenizer = Tokenizer::load(kFixtures + "byte_level");
+  const auto run = [&](const std::vector<std::string>& stops, std::string& text) {
+    StreamDecoder stream(tokenizer, stops);
+    size_t pushed = 0;
+    std::vector<uint32_t> ids = tokenizer.encode("Hello dog", {}).ids;
+    ids.push_back(*tokenizer.id_of("<|end|>"));
+    for (const uint32_t id : tokenizer.encode(" and cat", {}).ids) ids.push_back(id);
+    text.clear();
+    for (; pushed < ids.size() && !stream.stopped(); ++pushed) text += stream.push(ids[pushed]);
+    text += stream.finish();
+    EXPECT_EQ(text, stream.text());
+    return stream.stopped() ? stream.stop_string() : "";
+  };
+  std::string text;
+  EXPECT_EQ(run({"<|end|>"}, text), "<|end|>");
+  EXPECT_EQ(text, "Hello dog");
+  EXPECT_EQ(run({"dog<|end|>"}, text), "dog<|end|>");
+  EXPECT_EQ(text, "Hello ");
+  EXPECT_EQ(run({"g<|end|> an"}, text), "g<|end|> an");
+  EXPECT_EQ(text, "Hello do");
+  EXPECT_EQ(run({"<|end|>!", "never"}, text), "");
+  EXPECT_EQ(text, "Hello dog and cat");
+  EXPECT_EQ(run({"dog and"}, text), "");
+  EXPECT_EQ(text, "Hello dog and cat");
+}
+
 TEST(StreamDecoder, RefusesAnEmptyStopStringAndUnknownIds) {
   const Tokenizer tokenizer = Tokenizer::load(kFixtures + "byte_level");
   EXPECT_THROW(StreamDecoder(tokenizer, {""}), Error);
