@@ -11,6 +11,7 @@ namespace rhapsode::runtime {
 namespace {
 
 using generation::Params;
+using Ids = std::vector<int64_t>;
 
 // Reads keys of generation_config.json; absent and null are "not given".
 class CheckpointDefaults {
@@ -45,17 +46,55 @@ class CheckpointDefaults {
     if (!json_.at(key).is_boolean()) fail(key, "true or false");
     out = json_.at(key).get<bool>();
   }
-  std::vector<int64_t> ids(const char* key) const {
-    if (!has(key)) return {};
-    const Json& value = json_.at(key);
-    if (value.is_number_integer()) return {value.get<int64_t>()};
-    std::vector<int64_t> out;
-    if (!value.is_array()) fail(key, "a token id or a list of them");
-    for (const Json& item : value) {
-      if (!item.is_number_integer()) fail(key, "a token id or a list of them");
-      out.push_back(item.get<int64_t>());
+  std::vector<int64_t> ids(const char* key) const { return has(key) ? ids(key, json_.at(key)) : Ids(); }
+  std::optional<int64_t> id(const char* key) const {
+    if (!has(key)) return std::nullopt;
+    if (!json_.at(key).is_number_integer()) fail(key, "a token id");
+    return json_.at(key).get<int64_t>();
+  }
+  // Lists of token ids.
+  std::vector<Ids> phrases(const char* key) const {
+    std::vector<Ids> out;
+    for (const Json& phrase : list(key)) out.push_back(ids(key, phrase));
+    return out;
+  }
+  // Lists of [[token ids], bias].
+  std::vector<std::pair<Ids, double>> biases(const char* key) const {
+    std::vector<std::pair<Ids, double>> out;
+    for (const Json& entry : list(key)) {
+      if (!entry.is_array() || entry.size() != 2 || !entry[1].is_number())
+        fail(key, "a list of [[token ids], bias]");
+      out.emplace_back(ids(key, entry[0]), entry[1].get<double>());
     }
     return out;
+  }
+  std::optional<std::pair<int64_t, double>> start_and_factor(const char* key) const {
+    if (!has(key)) return std::nullopt;
+    const Json& value = json_.at(key);
+    if (!value.is_array() || value.size() != 2 || !value[0].is_number_integer() || !value[1].is_number())
+      fail(key, "[start, factor]");
+    return std::pair{value[0].get<int64_t>(), value[1].get<double>()};
+  }
+  std::vector<std::string> texts(const char* key) const {
+    if (!has(key)) return {};
+    if (json_.at(key).is_string()) return {json_.at(key).get<std::string>()};
+    std::vector<std::string> out;
+    for (const Json& text : list(key)) {
+      if (!text.is_string()) fail(key, "a text or a list of texts");
+      out.push_back(text.get<std::string>());
+    }
+    return out;
+  }
+  // A rule that is not implemented may only be switched off.
+  void require_off(const char* key, const Json& off) const {
+    if (!has(key) || json_.at(key) == off) return;
+    throw Error(ErrorKind::unsupported, "unsupported-generation-key",
+                fmt::format("'{}' asks for what is not implemented", key))
+        .in(file_)
+        .at(std::string("/") + key)
+        .saw(shown(key))
+        .want(off.is_null() ? "null" : "null or " + off.dump())
+        .hint("take the key out of the file");
   }
   void early_stopping(generation::EarlyStopping& out) const {
     if (!has("early_stopping")) return;
@@ -69,12 +108,33 @@ class CheckpointDefaults {
   }
 
  private:
+  static constexpr const char* kIds = "a token id or a list of them";
+
+  const Json& list(const char* key) const {
+    static const Json empty = Json::array();
+    if (!has(key)) return empty;
+    if (!json_.at(key).is_array()) fail(key, "a list");
+    return json_.at(key);
+  }
+  Ids ids(const char* key, const Json& value) const {
+    if (value.is_number_integer()) return {value.get<int64_t>()};
+    if (!value.is_array()) fail(key, kIds);
+    Ids out;
+    for (const Json& item : value) {
+      if (!item.is_number_integer()) fail(key, kIds);
+      out.push_back(item.get<int64_t>());
+    }
+    return out;
+  }
+  std::string shown(const char* key) const {
+    return json_.at(key).dump(-1, ' ', true, Json::error_handler_t::replace);
+  }
   [[noreturn]] void fail(const char* key, const std::string& expected) const {
     throw Error(ErrorKind::integrity, "bad-generation-config",
                 fmt::format("'{}' has a value out of range", key))
         .in(file_)
         .at(std::string("/") + key)
-        .saw(json_.at(key).dump(-1, ' ', true, Json::error_handler_t::replace))
+        .saw(shown(key))
         .want(expected)
         .hint("set the key in the YAML to override it");
   }
@@ -129,10 +189,30 @@ void apply_checkpoint(const CheckpointDefaults& file, Params& params) {
   file.number("guidance_scale", 0, kHuge, params.guidance_scale);
   params.suppress_tokens = file.ids("suppress_tokens");
   params.begin_suppress_tokens = file.ids("begin_suppress_tokens");
+  params.forced_bos_token_id = file.id("forced_bos_token_id");
   params.forced_eos_token_id = file.ids("forced_eos_token_id");
+  params.bad_words_ids = file.phrases("bad_words_ids");
+  params.sequence_bias = file.biases("sequence_bias");
+  params.exponential_decay_length_penalty = file.start_and_factor("exponential_decay_length_penalty");
+  params.stop_strings = file.texts("stop_strings");
+  file.number("max_time", 0, kHuge, params.max_time_s);
+  params.prompt_lookup_num_tokens = file.id("prompt_lookup_num_tokens");
+  file.integer("max_matching_ngram_size", 1, params.max_matching_ngram_size);
   int64_t pad = 0;
   file.integer("pad_token_id", std::numeric_limits<int64_t>::min(), pad);
   if (file.has("pad_token_id")) params.pad_token_id = pad;
+}
+
+// Rules of generate() that change the answer and are not implemented.
+void refuse_foreign_rules(const CheckpointDefaults& file) {
+  file.require_off("encoder_repetition_penalty", 1.0);
+  file.require_off("encoder_no_repeat_ngram_size", 0);
+  file.require_off("penalty_alpha", 0.0);
+  file.require_off("num_beam_groups", 1);
+  file.require_off("diversity_penalty", 0.0);
+  file.require_off("token_healing", false);
+  for (const char* key : {"top_h", "watermarking_config", "constraints", "force_words_ids", "dola_layers"})
+    file.require_off(key, nullptr);
 }
 
 template <typename T, typename U>
@@ -221,6 +301,7 @@ Params resolve_params(const Assembly& assembly) {
   const bool own = !assembly.facts.generation_config.is_null();
   const CheckpointDefaults file(own ? assembly.facts.generation_config : assembly.facts.config,
                                 assembly.directory + (own ? "/generation_config.json" : "/config.json"));
+  refuse_foreign_rules(file);
   apply_checkpoint(file, params);
   apply_yaml(entry.generation, params);
   settle_lengths(entry, file, assembly.architecture.spec.max_position_embeddings, params);

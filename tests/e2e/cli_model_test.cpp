@@ -298,6 +298,55 @@ TEST_F(CliRun, LengthsAreThoseOfGenerate) {
   EXPECT_EQ(tokens("{}", "      defaults: transformers\n      max_new_tokens: 2\n", many), "2");
 }
 
+// Rules that only the checkpoint's file gives are those of the YAML; the YAML wins; what is not implemented
+// is refused by name.
+TEST_F(CliRun, RulesOfTheCheckpointsGenerationConfig) {
+  const std::string model = scratch_.file("model");
+  std::filesystem::copy(fixture("golden/llama-mqa"), model);
+  const auto answer = [&](const Json& generation_config, const std::string& keys) {
+    std::ofstream(model + "/generation_config.json") << generation_config.dump();
+    const std::string yaml = scratch_.put(
+        "rules.yaml",
+        "generator:\n  active_model: tiny\n  models:\n    tiny:\n      model_id: \"" + model +
+            "\"\n      torch_dtype: float32\n      do_sample: false\n      eos_token_id: 100\n      "
+            "max_new_tokens: 12\n" +
+            keys);
+    return rhapsode({"run", "-c", yaml, "--ids", "5,6,7", "--json"});
+  };
+  const Json plain = answer(Json::object(), "").json().at("output_ids");
+  const auto first = plain.at(0).get<int64_t>(), second = plain.at(1).get<int64_t>();
+  const Json rules = {{"bad_words_ids", Json::array({Json::array({first}), Json::array({7, second})})},
+                      {"sequence_bias", Json::array({Json::array({Json::array({7, 9}), 30.0})})},
+                      {"forced_eos_token_id", 3},
+                      {"exponential_decay_length_penalty", {9, 1.5}},
+                      {"suppress_tokens", {second}},
+                      {"prompt_lookup_num_tokens", 3}};
+  for (const auto& [key, value] : rules.items()) {
+    const Json by_file = answer({{key, value}}, "").json().at("output_ids");
+    EXPECT_EQ(by_file,
+              answer(Json::object(), "      " + key + ": " + value.dump() + "\n").json().at("output_ids"))
+        << key;
+    const bool changes = key != "prompt_lookup_num_tokens" && key != "exponential_decay_length_penalty";
+    EXPECT_TRUE(!changes || by_file != plain) << key;
+  }
+  EXPECT_EQ(answer({{"suppress_tokens", {first}}}, "      suppress_tokens: [99]\n").json().at("output_ids"),
+            plain);
+  for (const auto& [key, value] : Json{
+           {"top_h", 0.4},
+           {"encoder_repetition_penalty", 1.2},
+           {"penalty_alpha", 0.6},
+           {"num_beam_groups", 2},
+           {"watermarking_config",
+            Json::object()}}.items()) {
+    const Outcome refused = answer({{key, value}}, "");
+    EXPECT_EQ(refused.code, 8) << key;
+    EXPECT_EQ(refused.json().at("error").at("path"), "/" + key);
+  }
+  EXPECT_EQ(answer({{"num_beam_groups", 1}, {"diversity_penalty", 0.0}, {"top_h", nullptr}}, "").code, 0);
+  const Outcome broken = answer({{"bad_words_ids", 3.5}}, "");
+  EXPECT_EQ(broken.code, 9);
+}
+
 TEST_F(CliRun, ExitCodes) {
   EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1,115"}).code, 2);
   EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1,x"}).code, 2);
