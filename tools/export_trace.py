@@ -40,8 +40,13 @@ def main():
         args.model, dtype=getattr(torch, args.dtype), attn_implementation="eager").eval()
     ids = prompt_ids(args)
     prompt = torch.tensor([ids])
+    last = []  # what the last layer gives: the model's own list of hidden states ends with the normed one
+    base = model.base_model
+    layers = base.layers if hasattr(base, "layers") else base.h
+    hook = layers[-1].register_forward_hook(lambda _, __, out: last.append(out[0] if isinstance(out, tuple) else out))
     with torch.no_grad():
         hidden = model(prompt, output_hidden_states=True).hidden_states
+        hook.remove()
         out = model.generate(
             prompt, attention_mask=torch.ones_like(prompt), do_sample=False, num_beams=1, repetition_penalty=1.0,
             max_new_tokens=args.new_tokens, output_logits=True, return_dict_in_generate=True)
@@ -50,8 +55,7 @@ def main():
     for token, row in zip(chosen, out.logits):
         values, indices = row[0].float().topk(args.top)
         steps.append({"id": token, "top": [[i, v] for i, v in zip(indices.tolist(), values.tolist())]})
-    # The last entry is normed already; a layer's own output is what is compared.
-    states = [h[0, -1].float().tolist() for h in hidden[:-1]]
+    states = [h.reshape(len(ids), -1)[-1].float().tolist() for h in [*hidden[:-1], last[0]]]
     print(json.dumps({"prompt_ids": ids, "output_ids": chosen, "steps": steps, "hidden": states, "dtype": args.dtype}))
 
 

@@ -31,6 +31,7 @@ void print_parity(const runtime::ParityResult& result) {
     print(fmt::format("differs at step {} of {}: expected {}, found {}, {:.6g} apart{}\n", d.step,
                       result.steps, d.expected, d.found, d.gap,
                       d.layer ? fmt::format(", hidden states split at layer {}", *d.layer) : ""));
+  if (result.equal && result.layer) print(fmt::format("hidden states split at layer {}\n", *result.layer));
   print(fmt::format("largest logit error {:.6g}, the dtype's noise {:.6g}: {}\n", result.largest_logit_error,
                     result.noise, result.within_noise ? "within it" : "beyond it"));
 }
@@ -50,6 +51,7 @@ int parity(const Globals& globals, const ParityOptions& options) {
     out["steps"] = result.steps;
     out["first_difference"] =
         result.first_difference ? difference_json(*result.first_difference) : OrderedJson(nullptr);
+    out["layer"] = result.layer ? OrderedJson(*result.layer) : OrderedJson(nullptr);
     out["within_noise"] = result.within_noise;
     out["largest_logit_error"] = result.largest_logit_error;
     out["noise"] = result.noise;

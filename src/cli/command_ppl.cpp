@@ -16,7 +16,9 @@ namespace rhapsode::cli {
 namespace {
 
 constexpr uint64_t kDefaultWindow = 512;
-constexpr uint64_t kLogitsRows = 64;  // positions of a pass, and so logits that are held at a time
+constexpr uint64_t kLongestWindow = uint64_t{1}
+                                    << 31;  // beyond the model's positions, as transformers has it
+constexpr uint64_t kLogitsRows = 64;        // positions of a pass, and so logits that are held at a time
 
 struct PplOptions {
   std::optional<std::string> text, ids, window, stride;
@@ -50,7 +52,7 @@ int ppl(const Globals& globals, const PplOptions& options) {
       open_model(globals, "ppl", options.ids ? TextNeed::none : TextNeed::required);
   const arch::Spec& spec = assembly.architecture.spec;
   const uint64_t longest = spec.max_position_embeddings;
-  const uint64_t window = options.window ? read_integer("--window", *options.window, 2, longest)
+  const uint64_t window = options.window ? read_integer("--window", *options.window, 2, kLongestWindow)
                                          : std::min<uint64_t>(kDefaultWindow, longest);
   const uint64_t stride = options.stride ? read_integer("--stride", *options.stride, 1, window) : window;
   const std::vector<uint32_t> ids = read_tokens(assembly, options);

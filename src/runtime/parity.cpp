@@ -139,6 +139,7 @@ class Replay {
     }
     result_.steps = trace_.output_ids.size();
     result_.equal = !result_.first_difference;
+    result_.layer = split_;
     result_.within_noise = explained_ && result_.largest_logit_error <= result_.noise;
     return result_;
   }
@@ -147,12 +148,21 @@ class Replay {
   // The last pass of the prompt ends with the prompt's last token: its rows are kept, layer by layer.
   void watch_layers() {
     if (trace_.hidden.empty()) return;
+    const uint64_t layers = decoder_.spec().num_hidden_layers, hidden = decoder_.spec().hidden_size;
+    const bool foreign = trace_.hidden.size() > layers + 1 ||
+                         std::any_of(trace_.hidden.begin(), trace_.hidden.end(),
+                                     [&](const auto& row) { return row.size() != hidden; });
+    if (foreign)
+      throw Error(ErrorKind::integrity, "bad-trace", "the hidden states are not those of this model")
+          .at("/hidden")
+          .saw(fmt::format("{} states, the first of {} numbers", trace_.hidden.size(),
+                           trace_.hidden.front().size()))
+          .want(fmt::format("at most {} states of {} numbers", layers + 1, hidden));
     decoder_.observe([this](uint64_t layer, const float* hidden, uint64_t stride, uint32_t tokens) {
       if (sequence_.length + tokens < trace_.prompt_ids.size() || layer >= trace_.hidden.size() || split_)
         return;
       const std::span<const float> row(hidden + (tokens - 1) * stride, decoder_.spec().hidden_size);
-      if (trace_.hidden[layer].size() == row.size() && relative_error(row, trace_.hidden[layer]) > relative_)
-        split_ = layer;
+      if (relative_error(row, trace_.hidden[layer]) > relative_) split_ = layer;
     });
   }
 

@@ -39,6 +39,7 @@ struct ParityResult {
   std::optional<ParityDifference> first_difference;
   double largest_logit_error = 0;  // over the trace's top logits
   double noise = 0;                // what the dtype's rounding explains, in logits
+  std::optional<uint64_t> layer;   // as in first_difference, which may be absent though logits differ
   bool within_noise = false;       // logits agree within it, and so does the gap of every different choice
 };
 

@@ -80,7 +80,24 @@ TEST_F(CliParity, NamesTheLayerWhereHiddenStatesSplit) {
   EXPECT_EQ(outcome.json().at("within_noise"), false);
 }
 
+// A difference too small to change a choice: the ids are equal, the logits are not, and the layer is named.
+TEST_F(CliParity, NamesTheLayerThoughEveryIdIsEqual) {
+  Json trace = read_json_file(fixture("cli/trace_llama-mqa.json"));
+  for (Json& number : trace["hidden"][1]) number = number.get<double>() * 1.01;
+  for (Json& step : trace["steps"])
+    for (Json& entry : step["top"]) entry[1] = entry[1].get<double>() + 0.05;
+  const Outcome outcome = parity(trace);
+  EXPECT_EQ(outcome.code, 1) << outcome.out << outcome.err;
+  EXPECT_EQ(outcome.json().at("equal"), true);
+  EXPECT_EQ(outcome.json().at("first_difference"), nullptr);
+  EXPECT_EQ(outcome.json().at("layer"), 1);
+  EXPECT_EQ(outcome.json().at("within_noise"), false);
+}
+
 TEST_F(CliParity, RefusesWhatIsNoTrace) {
+  Json narrow = read_json_file(fixture("cli/trace_llama-mqa.json"));
+  narrow["hidden"][0].erase(0);
+  EXPECT_EQ(parity(narrow).error_code(), "bad-trace");
   Json broken = trace();
   broken["steps"].erase(broken["steps"].size() - 1);
   const Outcome outcome = parity(broken);
