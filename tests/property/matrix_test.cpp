@@ -213,7 +213,7 @@ TEST(InvarianceMatrix, EveryCellHasTheSameBits) {
     testing::make_checkpoint(scratch.path().string(), config, 3);
     matrix.run(config.substr(0, 24), scratch.path().string(), dense_cases());
   }
-  std::printf("%zu cells\n", matrix.cells());
+  std::printf("counted: %zu cells bit for bit the same: the invariance matrix\n", matrix.cells());
   EXPECT_GE(matrix.cells(), 200u);
 }
 

@@ -5,7 +5,7 @@ record=$build/test-record.xml
 rm -f "$record"
 
 status=0
-ctest --test-dir "$build" -L "$labels" -j "$(nproc)" --output-on-failure --no-tests=error \
+ctest --test-dir "$build" -L "$labels" -j "$(nproc)" --output-on-failure --test-output-size-passed 20000 --no-tests=error \
   --output-junit "$(realpath "$build")/test-record.xml" || status=$?
 
 cpu=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1) || true # a bare root may lack /proc
