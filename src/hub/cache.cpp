@@ -123,13 +123,12 @@ void RepoCache::link(const std::string& commit, const std::string& path, const s
     const fs::path beside = name.parent_path() / fmt::format(".{}.{}.link", etag.substr(0, 12), ::getpid());
     fs::remove(beside, code);
     fs::create_symlink(target, beside, code);
-    if (!code) {
-      fs::rename(beside, name);
-      return;
-    }
+    if (!code) fs::rename(beside, name, code);
+    if (!code) return;
   }
+  if (!is_file(blob(etag)) && is_file(name)) return;
   fs::rename(blob(etag), name, code);
-  if (code)
+  if (code && !is_file(name))  // else another process was faster
     throw Error(ErrorKind::runtime, "cannot-write-cache", "a file cannot be put into its snapshot")
         .in(name.string())
         .saw(code.message())

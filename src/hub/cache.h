@@ -28,7 +28,8 @@ class RepoCache {
   void keep_tree(const std::string& commit, const Tree& tree) const;
   void keep_ref(const std::string& revision, const std::string& commit) const;  // not for commits
   void keep_absence(const std::string& commit, const std::string& path) const;  // .no_exist
-  // snapshots/COMMIT/PATH -> the blob: a relative link, or the blob itself where links cannot be.
+  // snapshots/COMMIT/PATH -> the blob: a relative link, or the blob itself where links cannot be; then it is
+  // gone from blobs/.
   void link(const std::string& commit, const std::string& path, const std::string& etag) const;
 
  private:

@@ -4,6 +4,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "hub/partial.h"
 
 namespace rhapsode::hub {
@@ -62,18 +64,6 @@ class PartialSink : public BodySink {
   const std::function<void(uint64_t)>& arrived_;
 };
 
-void require_space(const std::string& directory, uint64_t needed) {
-  struct statvfs info {};
-  if (::statvfs(directory.c_str(), &info) != 0) return;  // unknown: writing will tell
-  const uint64_t free_bytes = uint64_t{info.f_bavail} * info.f_frsize;
-  if (free_bytes >= needed + kReserveBytes) return;
-  throw Error(ErrorKind::runtime, "disk-full", "the disk of the cache has too little room")
-      .in(directory)
-      .saw(fmt::format("{} bytes free", free_bytes))
-      .want(fmt::format("{} bytes, and {} more in reserve", needed, kReserveBytes))
-      .hint("free some: rhapsode cache ls, rhapsode cache rm ID; or set HF_HUB_CACHE to another disk");
-}
-
 // One exchange: from where the partial file ends.
 void attempt(Client& client, const Blob& blob, Partial& partial, PartialSink& sink) {
   const RemoteFile remote = client.head(blob.id, blob.commit, blob.path, blob.file);
@@ -117,12 +107,31 @@ Error wrong_hash(const Blob& blob, const std::string& hash) {
       .hint("nothing of it was kept; a proxy or mirror may change files: try another HF_ENDPOINT");
 }
 
-// True where the blob is there, whole by its size.
+// True where the blob is there, whole by its size; where links cannot be it has moved into its snapshot.
 bool is_there(const RepoCache& cache, const Blob& blob) {
-  return size_of_file(cache.blob(blob.file.etag())) == blob.file.size_bytes;
+  return size_of_file(cache.blob(blob.file.etag())) == blob.file.size_bytes ||
+         size_of_file(cache.snapshot(blob.commit) / blob.path) == blob.file.size_bytes;
 }
 
 }  // namespace
+
+void require_space(const std::string& directory, uint64_t needed) {
+  struct statvfs info {};
+  if (::statvfs(directory.c_str(), &info) != 0) return;  // unknown: writing will tell
+  const uint64_t free_bytes = uint64_t{info.f_bavail} * info.f_frsize;
+  if (free_bytes >= needed + kReserveBytes) return;
+  throw Error(ErrorKind::runtime, "disk-full", "the disk of the cache has too little room")
+      .in(directory)
+      .saw(fmt::format("{} bytes free", free_bytes))
+      .want(fmt::format("{} bytes, and {} more in reserve", needed, kReserveBytes))
+      .hint("free some: rhapsode cache ls, rhapsode cache rm ID; or set HF_HUB_CACHE to another disk");
+}
+
+uint64_t missing_bytes(const RepoCache& cache, const Blob& blob) {
+  if (is_there(cache, blob)) return 0;
+  const uint64_t begun = size_of_file(partial_file(cache.blob(blob.file.etag()).string())).value_or(0);
+  return blob.file.size_bytes - std::min(begun, blob.file.size_bytes);
+}
 
 Fetched fetch_blob(Client& client, const RepoCache& cache, const Blob& blob,
                    const std::function<void(uint64_t bytes)>& arrived) {

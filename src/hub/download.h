@@ -26,6 +26,11 @@ struct Fetched {
 Fetched fetch_blob(Client& client, const RepoCache& cache, const Blob& blob,
                    const std::function<void(uint64_t bytes)>& arrived);
 
+// Of a blob, not yet on this disk.
+uint64_t missing_bytes(const RepoCache& cache, const Blob& blob);
+// Throws runtime, "disk-full" where the disk has no room for so many bytes and a reserve.
+void require_space(const std::string& directory, uint64_t needed);
+
 // The names beside the final one. Nothing but fetch_blob and `cache prune` touches them.
 std::string partial_file(const std::string& blob_file);
 std::string partial_notes_file(const std::string& blob_file);

@@ -29,6 +29,10 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
+const std::string& proxy_of(const Url& url, const HubSettings& settings) {
+  return url.scheme == "https" ? settings.https_proxy : settings.http_proxy;
+}
+
 void start_curl() {
   static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (started != CURLE_OK) throw Error(ErrorKind::runtime, "curl-failed", curl_easy_strerror(started));
@@ -152,8 +156,7 @@ void HttpClient::prepare(const HttpRequest& request, Exchange& exchange) {
   set(CURLOPT_LOW_SPEED_LIMIT, kLeastBytesPerSecond);
   set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(settings_.stall_timeout_s));
   // Set even where empty: curl would read the environment otherwise.
-  set(CURLOPT_PROXY,
-      request.url.scheme == "https" ? settings_.https_proxy.c_str() : settings_.http_proxy.c_str());
+  set(CURLOPT_PROXY, proxy_of(request.url, settings_).c_str());
   set(CURLOPT_NOPROXY, settings_.no_proxy.c_str());
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   if (!settings_.ca_file.empty()) set(CURLOPT_CAINFO, settings_.ca_file.c_str());
@@ -203,10 +206,14 @@ void HttpClient::fail(const HttpRequest& request, int code, const Exchange& exch
           .hint("behind a company's proxy: set SSL_CERT_FILE to its certificate authority");
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
-      throw Transient{error("cannot-connect", "the host cannot be reached")
-                          .want("a connection")
-                          .hint("check the network and HF_ENDPOINT; --offline uses the cache alone"),
-                      std::nullopt, true};
+      throw Transient{
+          error("cannot-connect", "the host cannot be reached")
+              .want("a connection")
+              .hint(proxy_of(request.url, settings_).empty()
+                        ? "check the network and HF_ENDPOINT; --offline uses the cache alone"
+                        : "check the proxy in https_proxy, http_proxy and all_proxy (no_proxy lists hosts to "
+                          "reach without it), the network and HF_ENDPOINT"),
+          std::nullopt, true};
     case CURLE_OPERATION_TIMEDOUT:
       throw Transient{error("stalled", "the host stopped answering")
                           .want(fmt::format("at least {} bytes a second over {} s", kLeastBytesPerSecond,

@@ -84,14 +84,22 @@ std::string sha256_of(const Pull& pull, const std::string& path) {
 // A file that is there: hashed again where that was asked for, removed where it is wrong.
 void check_kept(const Pull& pull, const std::string& path) {
   const TreeFile& file = pull.tree.at(path);
-  const fs::path blob = pull.cache.blob(file.etag());
+  fs::path blob = pull.cache.blob(file.etag());
+  if (!is_file(blob)) blob = pull.cache.snapshot(pull.commit) / path;  // moved there
   if (!pull.request.verify || size_of_file(blob) != file.size_bytes) return;
   const std::string hash = file_digest(blob.string(), digest_kind(file.etag()), [&](uint64_t) {
     if (pull.crew.control().cancel) throw Cancelled{};
   });
   if (hash == file.etag()) return;
   pull.crew.control().note(fmt::format("{} is damaged in the cache; fetching it again", path));
-  fs::remove(blob);
+  std::error_code code;
+  fs::remove(blob, code);
+  if (code)
+    throw Error(ErrorKind::runtime, "cannot-write-cache", "a damaged file of the cache cannot be removed")
+        .in(blob.string())
+        .saw(code.message())
+        .want("a file that we may remove")
+        .hint("set HF_HUB_CACHE to a directory that you may write to");
 }
 
 void fetch(Pull& pull, std::vector<std::string> paths) {
@@ -118,6 +126,14 @@ void fetch(Pull& pull, std::vector<std::string> paths) {
   }
 }
 
+// For all of them, before the first is fetched.
+void require_room(const Pull& pull, const std::vector<std::string>& paths) {
+  uint64_t missing = 0;
+  for (const std::string& path : paths)
+    missing += missing_bytes(pull.cache, {pull.request.id, pull.commit, path, pull.tree.at(path)});
+  if (missing > 0) require_space(pull.cache.root().string(), missing);
+}
+
 // What a whole snapshot holds, without asking anyone.
 Pulled kept_snapshot(const RepoCache& cache, const std::string& commit) {
   Pulled result;
@@ -141,7 +157,7 @@ Pulled kept_snapshot(const RepoCache& cache, const std::string& commit) {
 // Where it is to come, and what is known of it.
 void open_snapshot(Pull& pull) {
   pull.cache.prepare();
-  pull.cache.keep_tree(pull.commit, pull.tree);
+  if (!pull.cache.tree(pull.commit)) pull.cache.keep_tree(pull.commit, pull.tree);
   for (const std::string& path : absent_files(pull.tree)) pull.cache.keep_absence(pull.commit, path);
   pull.result.commit = pull.commit;
   pull.result.directory = pull.cache.snapshot(pull.commit).string();
@@ -206,6 +222,7 @@ Pulled pull(const PullRequest& request, const HubSettings& settings, const PullH
   uint64_t total = pull.crew.done_bytes();
   for (const std::string& path : weights) total += pull.tree.at(path).size_bytes;
   pull.crew.expect(total);
+  require_room(pull, weights);
   fetch(pull, weights);
   cache.keep_ref(request.revision, pull.commit);
   return std::move(pull.result);

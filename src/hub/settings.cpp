@@ -13,6 +13,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "hub/url.h"
 
 namespace rhapsode::hub {
 namespace {
@@ -98,7 +99,7 @@ std::string endpoint_of(const Getenv& getenv_like, const std::string& otherwise)
     return static_cast<unsigned char>(c) <= 0x20 || static_cast<unsigned char>(c) >= 0x7f || c == '?' ||
            c == '#' || c == '@' || c == '\\';
   });
-  if (scheme && !odd && endpoint.find("//") + 2 < endpoint.size()) return endpoint;
+  if (scheme && !odd && is_url(endpoint)) return endpoint;
   throw Error(ErrorKind::config, "bad-environment", "HF_ENDPOINT is no address of a hub")
       .at("HF_ENDPOINT")
       .saw(fmt::format("\"{}\"", excerpt(endpoint)))

@@ -250,6 +250,7 @@ Removed remove_model(const HubSettings& settings, const std::string& id, const s
     for (const std::string& ref : at->second) remove(cache.root() / "refs" / ref, false, removed);
   remove_unused_blobs(settings, cache.root(), {*commit}, false, removed);
   remove_revision(cache.root(), *commit, false, removed);
+  if (entries(cache.root() / "snapshots").empty()) remove(cache.root(), false, removed);
   return removed;
 }
 

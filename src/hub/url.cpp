@@ -57,6 +57,15 @@ Url parse_url(const std::string& text) {
   return read(Handle(curl_url()), text);
 }
 
+bool is_url(const std::string& text) {
+  try {
+    parse_url(text);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 Url parse_url(const Url& base, const std::string& reference) {
   Handle handle(curl_url());
   if (curl_url_set(handle.get(), CURLUPART_URL, base.text.c_str(), 0) != CURLUE_OK)

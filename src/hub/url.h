@@ -16,6 +16,7 @@ struct Url {
   std::string shown() const;  // without query: signatures stay out of messages
 };
 
+bool is_url(const std::string& text);  // what parse_url takes
 // http and https only, no user or password. Throws network, "bad-address".
 Url parse_url(const std::string& text);
 Url parse_url(const Url& base, const std::string& reference);  // relative to `base`

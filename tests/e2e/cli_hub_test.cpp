@@ -178,6 +178,9 @@ TEST_F(CliHub, CacheListsVerifiesPrunesAndRemoves) {
   EXPECT_EQ(program({"cache", "prune", "--dry-run", "--json"}).json().at("removed").size(), 1u);
   EXPECT_EQ(program({"cache", "prune", "--json"}).json().at("removed").size(), 1u);
   EXPECT_FALSE(fs::exists(cached() / "blobs" / std::string(40, 'f')));
+  EXPECT_EQ(program({"cache", "rm", "org/name", "--revision", "main"}).code, 0);
+  EXPECT_FALSE(fs::exists(cached()));
+  program({"pull", "org/name"});
   EXPECT_EQ(program({"cache", "rm", "org/name"}).code, 0);
   EXPECT_EQ(program({"cache", "ls", "--json"}).json().at("models").size(), 0u);
   EXPECT_EQ(program({"cache", "rm", "org/name", "--json"}).code, 5);

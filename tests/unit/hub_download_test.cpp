@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "base/json.h"
 #include "hub/answers.h"
@@ -430,6 +431,71 @@ TEST(HubDownload, PullWithVerifyFetchesDamagedFilesAgain) {
   hub.run();
   EXPECT_NE(testing::sha256_of(bytes_of(blob)), hub.server.etag("model.safetensors"));
   hub.expect_whole(hub.run("main", true));
+}
+
+TEST(HubDownload, NothingIsWrittenWhereNothingIsMissing) {
+  Hub hub;
+  const Pulled pulled = hub.run();
+  std::map<std::string, fs::file_time_type> before;
+  for (const auto& entry : fs::recursive_directory_iterator(hub.cache.path()))
+    before[entry.path().string()] = fs::last_write_time(entry.path());
+  hub.run();
+  for (const auto& entry : fs::recursive_directory_iterator(hub.cache.path()))
+    EXPECT_EQ(fs::last_write_time(entry.path()), before[entry.path().string()]) << entry.path();
+}
+
+TEST(HubDownload, RoomForAllShardsIsThereBeforeTheFirstOne) {
+  auto files = small_model();
+  files.erase("model.safetensors");
+  files["model.safetensors.index.json"] = {R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})",
+                                           false};
+  for (const char* name : {"one.safetensors", "two.safetensors"}) files[name] = {pattern(100'000, 3), true};
+  Hub hub(files);
+  const uint64_t most = fs::space(hub.cache.path()).available / 10 * 6;  // room for one, not for two
+  hub.server.twist = [&](const Request& request) -> std::optional<Reply> {
+    if (request.target.find("/tree/") == std::string::npos) return std::nullopt;
+    Reply reply = hub.server.good(request);
+    for (size_t at; (at = reply.body.find("\"size\":100000")) != std::string::npos;)
+      reply.body.replace(at, 13, fmt::format("\"size\":{}", most));
+    return reply;
+  };
+  const auto error = hub.failure();
+  EXPECT_EQ(error->code, "disk-full");
+  for (const Request& request : hub.server.requests())
+    EXPECT_EQ(request.target.find("one.safetensors"), std::string::npos) << request.target;
+}
+
+// Where links cannot be, blobs move into their snapshot.
+TEST(HubDownload, WithoutSymbolicLinksAFileIsFetchedOnceToo) {
+  Hub hub;
+  hub.settings.symlinks = false;
+  const Pulled pulled = hub.run();
+  hub.expect_whole(pulled);
+  const fs::path weights = fs::path(pulled.directory) / "model.safetensors";
+  EXPECT_FALSE(fs::is_symlink(weights));
+  const Pulled again = hub.run();
+  EXPECT_EQ(again.bytes_downloaded, 0u);
+  for (const PulledFile& file : again.files) EXPECT_EQ(file.source, Source::cache) << file.name;
+  std::fstream(weights, std::ios::binary | std::ios::in | std::ios::out).put('x');
+  hub.expect_whole(hub.run("main", true));
+}
+
+TEST(HubDownload, WithoutSymbolicLinksTwoMayFetchTheSameModelAtOnce) {
+  for (int round = 0; round < 8; ++round) {
+    Hub hub;
+    hub.settings.symlinks = false;
+    std::vector<std::optional<Error>> errors(3);
+    std::vector<std::thread> threads;
+    for (std::optional<Error>& error : errors)
+      threads.emplace_back([&] {
+        error = error_of([&] { pull({"org/name", "main", false}, hub.settings, {}); });
+      });
+    for (std::thread& thread : threads) thread.join();
+    for (const std::optional<Error>& error : errors) EXPECT_FALSE(error) << error->to_text();
+    for (const char* name : {"config.json", "model.safetensors"})
+      EXPECT_EQ(bytes_of(hub.root() / "snapshots" / HubServer::commit() / name),
+                hub.server.files.at(name).bytes);
+  }
 }
 
 TEST(HubDownload, HeadersAloneAreASmallPart) {

@@ -64,6 +64,18 @@ TEST(HubSettings, OfflineIsOneOfFourWords) {
   EXPECT_FALSE(settings_of({{"HOME", "/h"}}).offline);
 }
 
+TEST(HubSettings, AnEndpointThatIsNoAddressIsAMistakeOfTheEnvironment) {
+  EXPECT_EQ(settings_of({{"HOME", "/h"}, {"HF_ENDPOINT", "http://127.0.0.1:8080//"}}).endpoint,
+            "http://127.0.0.1:8080");
+  for (const char* endpoint : {"ftp://x", "http://127.0.0.1:1x", "http://", "https://a b", "https://u@h",
+                               "https://h?q", "huggingface.co"}) {
+    const auto error = error_of([&] { settings_of({{"HOME", "/h"}, {"HF_ENDPOINT", endpoint}}); });
+    ASSERT_TRUE(error) << endpoint;
+    EXPECT_EQ(error->kind, ErrorKind::config) << endpoint;
+    EXPECT_EQ(error->path, "HF_ENDPOINT");
+  }
+}
+
 TEST(Hub, ADirectoryIsItself) {
   const Scratch scratch;
   scratch.put("model/config.json", "{}");
