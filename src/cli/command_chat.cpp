@@ -177,8 +177,9 @@ int chat(const Globals& globals) {
   const generation::Params params = runtime::resolve_params(assembly);
   runtime::GenerateRequest typical;
   typical.params = params;
-  const runtime::RequestSize size = runtime::request_size(typical);
-  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows);
+  const runtime::RequestSize size = runtime::request_size(typical, assembly.architecture.spec.vocab_size);
+  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows,
+                                             std::nullopt, size.choice_bytes);
   runtime::Session session = load_model(globals, assembly, plan, size.sequences);
   const bool interactive = ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
   if (interactive && !globals.quiet)

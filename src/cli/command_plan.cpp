@@ -18,8 +18,9 @@ int plan(const Globals& globals, const std::optional<std::string>& emit) {
   runtime::Assembly assembly = open_model(globals, "plan", TextNeed::where_present, Fetch::headers);
   runtime::GenerateRequest typical;
   typical.params = runtime::resolve_params(assembly);
-  const runtime::RequestSize size = runtime::request_size(typical);
-  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows);
+  const runtime::RequestSize size = runtime::request_size(typical, assembly.architecture.spec.vocab_size);
+  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows,
+                                             std::nullopt, size.choice_bytes);
   OrderedJson out;
   out["model"] = assembly.config.active_model;
   out["model_id"] = assembly.entry().model_id.value;

@@ -127,11 +127,12 @@ int run_all(const Globals& globals, const RunOptions& options) {
   };
   runtime::RequestSize size{0, 0, 0};
   for (size_t first = 0; first < requests.size(); first += together) {
-    const runtime::RequestSize one = runtime::batch_size(group(first));
+    const runtime::RequestSize one = runtime::batch_size(group(first), assembly.architecture.spec.vocab_size);
     size = {std::max(size.context_tokens, one.context_tokens), std::max(size.sequences, one.sequences),
-            std::max(size.logits_rows, one.logits_rows)};
+            std::max(size.logits_rows, one.logits_rows), std::max(size.choice_bytes, one.choice_bytes)};
   }
-  const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows);
+  const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows,
+                                             std::nullopt, size.choice_bytes);
   runtime::Session session = load_model(globals, assembly, plan, size.sequences);
   OrderedJson results = OrderedJson::array();
   for (size_t first = 0; first < requests.size() && !interrupted(); first += together) {
@@ -154,8 +155,9 @@ int run(const Globals& globals, const RunOptions& options) {
   const runtime::Assembly assembly =
       open_model(globals, "run", options.ids ? TextNeed::where_present : TextNeed::required);
   runtime::GenerateRequest request = make_request(globals, assembly, options, read_prompt(assembly, options));
-  const runtime::RequestSize size = runtime::request_size(request);
-  const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows);
+  const runtime::RequestSize size = runtime::request_size(request, assembly.architecture.spec.vocab_size);
+  const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows,
+                                             std::nullopt, size.choice_bytes);
   runtime::Session session = load_model(globals, assembly, plan, size.sequences);
   std::string streamed;
   if (!globals.json)

@@ -45,7 +45,7 @@ std::vector<std::string> wanted_sets(const plan::Plan& plan) {
 
 std::optional<uint64_t> process_bytes(const plan::Plan& plan) {
   for (const plan::DevicePlan& device : plan.devices)
-    if (device.process_bytes > 0) return device.process_bytes;
+    if (device.process_bytes > 0) return device.process_bytes - plan.choice_bytes;
   return std::nullopt;
 }
 
@@ -85,8 +85,8 @@ std::string config_with(const Globals& globals, runtime::Assembly& assembly,
 std::string fitting_config(const Globals& globals, runtime::Assembly& assembly, const plan::Plan& plan,
                            const runtime::RequestSize& size) {
   std::string text = config_with(globals, assembly, wanted_sets(plan));
-  const plan::Plan proof =
-      runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows, process_bytes(plan));
+  const plan::Plan proof = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows,
+                                              process_bytes(plan), size.choice_bytes);
   if (!proof.fits) throw cannot_edit(assembly.config.file);
   return text;
 }

@@ -81,14 +81,16 @@ std::string bar(const DevicePlan& device, const Style& style, uint32_t width) {
 std::string device_text(const DevicePlan& device, const Style& style, uint32_t columns) {
   const uint64_t total = device.total_bytes();
   const uint32_t width = std::clamp<uint32_t>(columns > 30 ? columns - 30 : 20, 20, 60);
+  const bool limited = device.limit_bytes < plan::kNoLimit;
   std::string out =
-      fmt::format("{} {}  {} of {}\n", style.bold(fmt::format("{:<6}", device.name)),
-                  bar(device, style, width), short_bytes(total), short_bytes(device.limit_bytes));
+      fmt::format("{} {}  {}{}\n", style.bold(fmt::format("{:<6}", device.name)), bar(device, style, width),
+                  short_bytes(total), limited ? " of " + short_bytes(device.limit_bytes) : "");
   const auto segments = segments_of(device);
   for (size_t s = 0; s < segments.size(); ++s)
     if (segments[s].bytes > 0)
       out += fmt::format("  {} {:<13} {}\n", paint(style, s, segments[s].glyph), segments[s].name,
                          bytes_text(segments[s].bytes));
+  if (!limited) return out;
   if (total <= device.limit_bytes)
     out += fmt::format("  {} {:<13} {}\n", style.dim("·"), "free", bytes_text(device.limit_bytes - total));
   else

@@ -58,6 +58,8 @@ class MachineReader {
 
   // "2x8GB" or "8GB+24GB".
   bool gpus(std::string_view part) {
+    if (part == "cpu" || part == "disk")
+      return fail(fmt::format("'{0}': its size is missing: {0}=20GB", part));
     if (!machine_.gpu_bytes.empty())
       return fail(fmt::format("'{}': GPUs are listed once, joined by +", part));
     for (const std::string_view piece : split(part, '+')) {

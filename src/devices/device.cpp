@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "devices/file_faults.h"
 
 namespace rhapsode::devices {
 namespace {
@@ -41,12 +42,14 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_bytes_, other.size_bytes_);
   std::swap(mapped_bytes_, other.mapped_bytes_);
+  std::swap(of_file_, other.of_file_);
   std::swap(device_, other.device_);
   return *this;
 }
 
 Buffer::~Buffer() {
   if (device_ == nullptr) return;
+  if (of_file_) forget_file_range(data_);
   ::munmap(data_, mapped_bytes_);
   device_->release(size_bytes_);
 }
@@ -99,6 +102,8 @@ Buffer Device::map_file(int fd, uint64_t offset_bytes, uint64_t bytes, const std
   buffer.data_ = static_cast<std::byte*>(base);
   buffer.size_bytes_ = bytes;
   buffer.mapped_bytes_ = mapped;
+  buffer.of_file_ = true;
+  watch_file_range(buffer.data_, mapped);
   buffer.device_ = this;
   used_bytes_ += bytes;
   peak_bytes_ = std::max(peak_bytes_, used_bytes_);

@@ -32,6 +32,7 @@ class Buffer {
   std::byte* data_ = nullptr;
   uint64_t size_bytes_ = 0;
   uint64_t mapped_bytes_ = 0;
+  bool of_file_ = false;
   Device* device_ = nullptr;
 };
 
@@ -52,7 +53,8 @@ class Device {
   // message.
   Buffer allocate(uint64_t bytes, const std::string& purpose);
   // The same from a file: `bytes` bytes from `offset_bytes` (a multiple of 4096) on, as they are there; what
-  // is written into them stays in memory. Counts as an allocation.
+  // is written into them stays in memory. Counts as an allocation. A file that is cut short later leaves
+  // zeros (file_faults.h).
   Buffer map_file(int fd, uint64_t offset_bytes, uint64_t bytes, const std::string& purpose);
 
  private:

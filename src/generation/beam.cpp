@@ -103,28 +103,29 @@ std::vector<BeamSearch::Continuation> BeamSearch::best_continuations(std::span<c
 // kept_ draws without replacement over all beams, in the order drawn. Where fewer have any probability, the
 // rest are the first that have none.
 std::vector<BeamSearch::Continuation> BeamSearch::drawn_continuations(std::span<const float> rows) {
-  std::vector<float> scores(beams_ * vocab_size_), probabilities(scores.size());
-  for (size_t b = 0; b < beams_; ++b) {
-    const auto row = row_of(rows, b);
-    for (size_t i = 0; i < row.size(); ++i) scores[b * vocab_size_ + i] = row[i] + running_[b].score;
-  }
-  softmax(scores, probabilities);
-  std::vector<uint32_t> likely;
-  std::vector<float> mass;
-  for (uint32_t i = 0; i < probabilities.size(); ++i)
-    if (probabilities[i] > 0) likely.push_back(i), mass.push_back(probabilities[i]);
-  std::vector<Continuation> drawn;
-  const auto take = [&](uint32_t index) {
-    drawn.push_back({static_cast<uint32_t>(index / vocab_size_), static_cast<uint32_t>(index % vocab_size_),
-                     scores[index]});
+  std::vector<float> left(beams_ * vocab_size_);  // probabilities, 0 once drawn
+  const auto score_at = [&](size_t index) {
+    return row_of(rows, index / vocab_size_)[index % vocab_size_] + running_[index / vocab_size_].score;
   };
-  for (size_t i = 0; i < std::min<size_t>(kept_, likely.size()); ++i) {
-    const size_t at = pick(mass, draws_.at(generated_ * kept_ + i));
-    take(likely[at]);
-    mass[at] = 0;
+  for (size_t i = 0; i < left.size(); ++i) left[i] = score_at(i);
+  softmax(left, left);
+  const auto possible = static_cast<size_t>(
+      std::count_if(left.begin(), left.end(), [](float probability) { return probability > 0; }));
+  std::vector<Continuation> drawn;
+  std::vector<bool> taken;
+  if (possible < kept_) taken.resize(left.size());
+  const auto take = [&](size_t index) {
+    drawn.push_back({static_cast<uint32_t>(index / vocab_size_), static_cast<uint32_t>(index % vocab_size_),
+                     score_at(index)});
+    if (!taken.empty()) taken[index] = true;
+  };
+  for (size_t i = 0; i < std::min<size_t>(kept_, possible); ++i) {
+    const size_t at = pick(left, draws_.at(generated_ * kept_ + i));
+    take(at);
+    left[at] = 0;
   }
-  for (uint32_t i = 0; drawn.size() < kept_; ++i)
-    if (!(probabilities[i] > 0)) take(i);
+  for (size_t i = 0; drawn.size() < kept_; ++i)
+    if (!taken[i]) take(i);
   return drawn;
 }
 

@@ -13,6 +13,7 @@ struct Candidates {
   std::vector<float> scores;
 
   size_t size() const { return ids.size(); }
+  void reserve(size_t count) { ids.reserve(count), scores.reserve(count); }
   void clear() { ids.clear(), scores.clear(); }
   void add(uint32_t id, float score) { ids.push_back(id), scores.push_back(score); }
 

@@ -79,7 +79,8 @@ void ProcessorList::Phrases::sort_like_reference() {
                    [&](const Phrase& a, const Phrase& b) { return rank(a) < rank(b); });
 }
 
-ProcessorList::ProcessorList(const Params& params, const PromptShape& shape)
+ProcessorList::ProcessorList(const Params& params, const PromptShape& shape,
+                             std::shared_ptr<ChoiceScratch> scratch)
     : params_(params),
       shape_(shape),
       max_length_(shape.prompt_tokens + answer_limit(params, shape.prompt_tokens)),
@@ -88,7 +89,8 @@ ProcessorList::ProcessorList(const Params& params, const PromptShape& shape)
       eos_(known_ids(params.eos_token_id, shape.vocab_size)),
       forced_eos_(known_ids(params.forced_eos_token_id, shape.vocab_size)),
       suppressed_(known_ids(params.suppress_tokens, shape.vocab_size)),
-      begin_suppressed_(known_ids(params.begin_suppress_tokens, shape.vocab_size)) {
+      begin_suppressed_(known_ids(params.begin_suppress_tokens, shape.vocab_size)),
+      scratch_(scratch ? std::move(scratch) : std::make_shared<ChoiceScratch>()) {
   for (const auto& [ids, bias] : params.sequence_bias) biased_.add(ids, static_cast<float>(bias));
   for (const auto& ids : params.bad_words_ids) {
     const bool is_eos = ids.size() == 1 && std::find(params.eos_token_id.begin(), params.eos_token_id.end(),
@@ -127,7 +129,7 @@ void ProcessorList::process(std::span<const uint32_t> ids, std::span<float> scor
 
 void ProcessorList::process(std::span<const uint32_t> ids, std::span<float> scores, Candidates& left) {
   process(ids, scores);
-  warpers_.apply(scores, left);
+  warpers_.apply(scores, *scratch_, left);
 }
 
 void ProcessorList::process_row(std::span<const uint32_t> ids, std::span<float> scores) {
@@ -136,7 +138,7 @@ void ProcessorList::process_row(std::span<const uint32_t> ids, std::span<float> 
     if (params_.renormalize_logits) log_softmax(scores);
     return;
   }
-  Candidates left;
+  Candidates& left = scratch_->left;
   process(ids, scores, left);
   std::fill(scores.begin(), scores.end(), -kInf);
   for (size_t i = 0; i < left.size(); ++i) scores[left.ids[i]] = left.scores[i];
@@ -144,9 +146,10 @@ void ProcessorList::process_row(std::span<const uint32_t> ids, std::span<float> 
 
 bool ProcessorList::forbids(std::span<const uint32_t> ids, uint32_t token) {
   if (!active_) return false;
-  flat_row_.assign(shape_.vocab_size, 1.0f);
-  process(ids, flat_row_);
-  return flat_row_[token] <= -std::numeric_limits<float>::max();
+  std::vector<float>& row = scratch_->flat_row;
+  row.assign(shape_.vocab_size, 1.0f);
+  process(ids, row);
+  return row[token] <= -std::numeric_limits<float>::max();
 }
 
 void ProcessorList::add_biases(const Phrases& phrases, std::span<const uint32_t> ids,

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
 
-#include "generation/candidates.h"
-#include "generation/params.h"
+#include "generation/choice_scratch.h"
 #include "generation/warpers.h"
 
 namespace rhapsode::generation {
@@ -30,7 +30,9 @@ void apply_guidance(std::span<float> scores, std::span<float> unconditional, dou
 
 class ProcessorList {
  public:
-  ProcessorList(const Params& params, const PromptShape& shape);
+  // `scratch` may be shared with whoever chooses at another time; null: a scratch of its own.
+  ProcessorList(const Params& params, const PromptShape& shape,
+                std::shared_ptr<ChoiceScratch> scratch = nullptr);
 
   // The rules that apply to greedy decoding too, in place. `ids` is everything so far: pads, prompt,
   // generated.
@@ -80,7 +82,7 @@ class ProcessorList {
   // Ids of the last row seen, and the distinct ones among them that are penalised.
   std::vector<uint32_t> history_, distinct_;
   std::vector<bool> seen_;
-  std::vector<float> flat_row_;
+  std::shared_ptr<ChoiceScratch> scratch_;
 };
 
 }  // namespace rhapsode::generation

@@ -51,7 +51,8 @@ RequestState::RequestState(const Params& params, std::vector<uint32_t> prompt, u
       vocab_size_(vocab_size),
       trace_entries_(options.trace_entries),
       ids_(std::move(prompt)),
-      processors_(params, {prompt_tokens_, vocab_size, options.masked_prefix}),
+      scratch_(options.scratch ? std::move(options.scratch) : std::make_shared<ChoiceScratch>()),
+      processors_(params, {prompt_tokens_, vocab_size, options.masked_prefix}, scratch_),
       stops_(params, prompt_tokens_, std::move(options.clock)),
       draws_(params.seed, options.stream) {
   assert(params.num_beams == 1);
@@ -62,19 +63,21 @@ RequestState::RequestState(const Params& params, std::vector<uint32_t> prompt, u
 
 uint32_t RequestState::choose(std::span<float> logits, Step& step) {
   assert(logits.size() == vocab_size_);
+  std::vector<float>& probabilities = scratch_->probabilities;
   if (is_sampling(params_)) {
-    processors_.process(ids_, logits, left_);
-    probabilities_.resize(left_.size());
-    softmax(left_.scores, probabilities_);
-    if (trace_entries_ > 0) step.top.push_back(best_of(&left_.ids, probabilities_, trace_entries_));
-    return left_.ids[pick(probabilities_, draws_.at(ids_.size() - prompt_tokens_))];
+    Candidates& left = scratch_->left;
+    processors_.process(ids_, logits, left);
+    probabilities.resize(left.size());
+    softmax(left.scores, probabilities);
+    if (trace_entries_ > 0) step.top.push_back(best_of(&left.ids, probabilities, trace_entries_));
+    return left.ids[pick(probabilities, draws_.at(ids_.size() - prompt_tokens_))];
   }
   processors_.process(ids_, logits);
   const uint32_t best = argmax(logits);
   if (trace_entries_ > 0) {
-    probabilities_.resize(logits.size());
-    softmax(logits, probabilities_);
-    step.top.push_back(best_of(nullptr, probabilities_, trace_entries_));
+    probabilities.resize(logits.size());
+    softmax(logits, probabilities);
+    step.top.push_back(best_of(nullptr, probabilities, trace_entries_));
   }
   return best;
 }

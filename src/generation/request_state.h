@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -43,6 +44,8 @@ struct RequestOptions {
   uint64_t stream = 0;         // tells sequences of one seed apart (num_return_sequences)
   uint32_t trace_entries = 0;  // 0 = none
   Clock clock = steady_seconds;
+  // Shared by sequences whose tokens are chosen one after the other; null: a scratch of its own.
+  std::shared_ptr<ChoiceScratch> scratch = nullptr;
 };
 
 class RequestState {
@@ -83,12 +86,11 @@ class RequestState {
   uint64_t prompt_tokens_, vocab_size_;
   uint32_t trace_entries_;
   std::vector<uint32_t> ids_;
+  std::shared_ptr<ChoiceScratch> scratch_;
   ProcessorList processors_;
   StopRules stops_;
   Draws draws_;
   std::optional<FinishReason> finished_;
-  Candidates left_;
-  std::vector<float> probabilities_;
   uint32_t best_wanted_ = 0;
   std::vector<uint32_t> lowered_;  // distinct ids, ascending, of the first lowered_from_ ids and drafts
   size_t lowered_from_ = 0;

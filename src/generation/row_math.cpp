@@ -137,7 +137,9 @@ void select_top_k(std::span<const float> row, size_t k, float temperature, TopKS
                   Candidates& out) {
   out.clear();
   block_maxima(row, scratch.maxima);
-  const float kth = k >= row.size() ? -kInf : kth_largest(row, k, scratch);
+  const bool all = k >= row.size();
+  if (all) out.reserve(row.size());  // growing would take twice as much
+  const float kth = all ? -kInf : kth_largest(row, k, scratch);
   const float threshold = kth / temperature;
   // Division may round a slightly smaller score onto the threshold: look a little below the k-th score, then
   // compare the quotients themselves.

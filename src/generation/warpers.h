@@ -6,9 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "generation/candidates.h"
-#include "generation/params.h"
-#include "generation/row_math.h"
+#include "generation/choice_scratch.h"
 
 namespace rhapsode::generation {
 
@@ -17,33 +15,20 @@ class Warpers {
   // With beams a rule keeps at least one token more than there are end-of-sequence ids.
   explicit Warpers(const Params& params);
 
-  void apply(std::span<const float> row, Candidates& left);
+  void apply(std::span<const float> row, ChoiceScratch& scratch, Candidates& left) const;
 
  private:
-  struct Item {
-    float key;
-    uint32_t index;  // into the candidates
-    float probability;
-  };
-  // Walks items by (key, index) ascending, adding up probabilities, while `goes_on(float32 sum)`; returns how
-  // many were walked. Items before that point are in front, in no order.
-  template <class GoesOn>
-  size_t walk_mass(double mass, GoesOn goes_on);
-  void top_p(Candidates& left);
-  void min_p(Candidates& left);
-  void typical_p(Candidates& left);
-  void cut_below(float probability, Candidates& left);
-  void eta(Candidates& left);
+  void top_p(ChoiceScratch& scratch, Candidates& left) const;
+  void min_p(ChoiceScratch& scratch, Candidates& left) const;
+  void typical_p(ChoiceScratch& scratch, Candidates& left) const;
+  void cut_below(float probability, ChoiceScratch& scratch, Candidates& left) const;
+  void eta(ChoiceScratch& scratch, Candidates& left) const;
   // Score of the m-th best candidate, m = min_kept_.
-  float mth_best(const Candidates& left);
+  float mth_best(ChoiceScratch& scratch, const Candidates& left) const;
 
   double temperature_, top_p_, min_p_, typical_p_, epsilon_, eta_;
   size_t top_k_, min_kept_;
   bool renormalize_;
-  TopKScratch scratch_;
-  std::vector<float> probabilities_, ordered_;
-  std::vector<Item> items_;
-  std::vector<bool> removed_;
 };
 
 }  // namespace rhapsode::generation

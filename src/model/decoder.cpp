@@ -510,6 +510,7 @@ void Decoder::forward(std::span<const Span> spans) {
     pool_->run([&](uint32_t member) { members[member].run(member, first, end); });
     first = end;
   }
+  if (after_pass_) after_pass_();
   for (const Span& span : spans) span.sequence->length += span.ids.size();
 }
 

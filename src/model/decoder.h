@@ -72,8 +72,10 @@ class Decoder {
   void screen_head(devices::Device& device);
   const HeadScreen* head_screen() const { return screen_ ? &*screen_ : nullptr; }
 
-  // Called before each pass, on the caller's thread; may throw to refuse it, and nothing is appended then.
+  // Called on the caller's thread before each pass, which it may refuse by an exception, and after it, when
+  // its results may be refused; nothing is appended then.
   void before_pass(std::function<void()> check) { before_pass_ = std::move(check); }
+  void after_pass(std::function<void()> check) { after_pass_ = std::move(check); }
 
   // For tests and parity traces: called with the hidden state after the embedding (layer 0) and after each
   // layer.
@@ -103,7 +105,7 @@ class Decoder {
   std::vector<size_t> layer_area_;
   size_t head_area_ = 0;
   std::vector<RopeFrequencies> frequencies_;  // of the tables that do not depend on the length
-  std::function<void()> before_pass_;
+  std::function<void()> before_pass_, after_pass_;
   Observer observer_;
   SectionTimes* times_ = nullptr;
   std::optional<HeadScreen> screen_;

@@ -76,7 +76,8 @@ class Proposals {
     }
   }
 
-  // Lists every GPU with the limit it has now, and the cpu with all its memory.
+  // Lists every GPU with the limit it has now, and the cpu with all its memory. Where limits count weights
+  // alone a device's limit is its size: then it is what the user gave that is listed again.
   void offload(const config::ModelEntry& entry, const std::vector<std::string>& before,
                const std::string& what) {
     const bool has_gpu = plan_.devices.front().kind == "gpu";
@@ -108,15 +109,29 @@ class Proposals {
       text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", name.to_text(), bytes);
     };
     uint32_t index = 0;
-    for (const DevicePlan& device : plan_.devices)
-      if (device.kind != "disk")
-        list(device.kind == "gpu" ? DeviceName{Kind::gpu, index++} : DeviceName{Kind::cpu, 0},
-             device.limit_bytes);
+    for (const DevicePlan& device : plan_.devices) {
+      if (device.kind == "disk") continue;
+      const DeviceName name =
+          device.kind == "gpu" ? DeviceName{Kind::gpu, index++} : DeviceName{Kind::cpu, 0};
+      list(name, request_.entry->accounting && request_.entry->accounting->value == "weights"
+                     ? weights_limit(name, device.limit_bytes)
+                     : device.limit_bytes);
+    }
     uint64_t all = 0;
     for (const Unit& unit : plan_.units) all += unit.held_bytes();
     if (with_disk) list({Kind::disk, 0}, all);
     edit.set.push_back("max_memory={" + text + "}");
     return edit;
+  }
+
+  // 0: the user leaves the device unused.
+  uint64_t weights_limit(const DeviceName& name, uint64_t size_bytes) const {
+    const config::ModelEntry& entry = *request_.entry;
+    for (const auto& [listed, bytes] : entry.max_memory)
+      if (listed == name) return bytes.value;
+    if (name.kind != Kind::gpu) return size_bytes;
+    if (entry.max_gpu_memory) return entry.max_gpu_memory->value;
+    return entry.max_memory.empty() ? size_bytes : 0;
   }
 
   void context(const config::ModelEntry& entry, const Plan& plan, const std::vector<std::string>& before,

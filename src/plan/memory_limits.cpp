@@ -62,7 +62,7 @@ class Limits {
     limit.listed = listed(cpu) != nullptr;
     if (memory_.machine && memory_.machine->cpu_bytes)
       return add(cpu, *memory_.machine->cpu_bytes, listed(cpu), limit);
-    limit.process_bytes = memory_.process_bytes;
+    limit.process_bytes = memory_.process_bytes + memory_.choice_bytes;
     add(cpu, memory_.available_bytes + memory_.process_bytes, listed(cpu), limit);
   }
 
@@ -70,7 +70,7 @@ class Limits {
   void add_disk() {
     const DeviceName disk{Kind::disk, 0};
     const uint64_t* user = listed(disk);
-    uint64_t bytes = memory_.machine ? memory_.machine->disk_bytes.value_or(UINT64_MAX) : UINT64_MAX;
+    uint64_t bytes = memory_.machine ? memory_.machine->disk_bytes.value_or(kNoLimit) : kNoLimit;
     if (user != nullptr) {
       bytes = std::min(bytes, *user);
       out_.budgets[disk] = static_cast<double>(*user);

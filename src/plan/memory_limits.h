@@ -18,7 +18,8 @@ struct Downgrade {
 struct MachineMemory {
   std::optional<config::Machine> machine;  // virtual; absent: this one, without GPUs
   uint64_t available_bytes = 0;            // of this machine's RAM
-  uint64_t process_bytes = 0;
+  uint64_t process_bytes = 0;              // taken already
+  uint64_t choice_bytes = 0;               // that it will take besides
 };
 
 struct MemoryLimits {

@@ -28,10 +28,13 @@ struct Unit {
   bool computes() const { return kind == UnitKind::layer || has_head(); }
 };
 
+// Of a disk of which nobody said how large it is; a number that readers of JSON hold as an integer.
+constexpr uint64_t kNoLimit = INT64_MAX;
+
 struct DeviceLimit {
   config::DeviceName name;
   uint64_t limit_bytes = 0;
-  uint64_t process_bytes = 0;  // taken already
+  uint64_t process_bytes = 0;  // of the program itself
   bool listed = false;         // may take what the devices before it have no room for
 };
 
@@ -45,7 +48,7 @@ struct DevicePlan {
   uint64_t kv_bytes = 0;
   uint64_t workspace_bytes = 0;  // with staging_bytes
   uint64_t staging_bytes = 0;    // buffers that offloaded units are brought into
-  uint64_t process_bytes = 0;    // the program itself and the tokenizer, measured
+  uint64_t process_bytes = 0;    // the program and the tokenizer, measured, and what choosing tokens takes
   uint64_t total_bytes() const {
     return weights_bytes + quant_metadata_bytes + kv_bytes + workspace_bytes + process_bytes;
   }

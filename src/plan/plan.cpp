@@ -77,12 +77,19 @@ std::optional<config::Machine> machine_of(const PlanRequest& request) {
       .want(config::kMachineForm);
 }
 
+// A screen that is asked for has its room before anything is placed; one that is not takes what is left over.
+uint64_t asked_screen_bytes(const PlanRequest& request) {
+  const auto& asked = request.entry->lm_head_screening;
+  return asked && asked->value ? head_screen_bytes(request.tensors->lm_head) : 0;
+}
+
 // Places the units of one context length; all but that length is decided before.
 class Layout {
  public:
   Layout(const PlanRequest& request, const Plan& plan) : request_(request), plan_(plan) {
     weights_only_ = request.entry->accounting && request.entry->accounting->value == "weights";
-    MachineMemory memory{machine_of(request), request.inventory->available_bytes, request.process_bytes};
+    MachineMemory memory{machine_of(request), request.inventory->available_bytes, request.process_bytes,
+                         request.choice_bytes};
     is_virtual_ = memory.machine.has_value();
     limits_ = memory_limits(*request.entry, memory, !weights_only_);
     if (request.entry->device_map) {
@@ -152,7 +159,8 @@ class Layout {
     problem.units = model_units(
         {&request_.architecture->spec, request_.tensors, &plan_.formats, steps, request_.sequences});
     problem.devices = limits_.devices;
-    problem.head_workspace_bytes = workspace_bytes(request_.architecture->spec, steps);
+    problem.head_workspace_bytes =
+        workspace_bytes(request_.architecture->spec, steps) + asked_screen_bytes(request_);
     steps.logits_rows = 0;
     problem.step_workspace_bytes = workspace_bytes(request_.architecture->spec, steps);
     problem.staging_slack_bytes = kStagingSlack;
@@ -319,7 +327,7 @@ double head_share(const PlanRequest& request, const Plan& plan) {
   return head / all;
 }
 
-// The screen changes no placement: it takes room that is left on the head's device, unless it is asked for.
+// A screen that nobody asked for changes no placement: it takes room that is left on the head's device.
 void add_head_screen(const PlanRequest& request, Plan& plan) {
   const auto& asked = request.entry->lm_head_screening;
   const std::string problem = unscreenable(request, plan);
@@ -329,21 +337,15 @@ void add_head_screen(const PlanRequest& request, Plan& plan) {
         .at("lm_head_screening")
         .saw("true")
         .want("false, or no such key");
-  const bool wanted = asked ? asked->value : head_share(request, plan) >= kLeastHeadShare;
-  if (!wanted || !problem.empty() || !plan.fits) return;
+  plan.head_screen_bytes = asked_screen_bytes(request);
+  if (asked || !problem.empty() || !plan.fits || head_share(request, plan) < kLeastHeadShare) return;
   const uint64_t bytes = head_screen_bytes(request.tensors->lm_head);
   for (size_t u = 0; u < plan.units.size(); ++u) {
     if (!plan.units[u].has_head()) continue;
     DevicePlan& device = plan.devices[plan.placement.exec[u]];
-    const uint64_t total = device.total_bytes();
-    if (total + bytes <= device.limit_bytes) {
-      device.workspace_bytes += bytes;
-      plan.head_screen_bytes = bytes;
-    } else if (asked) {
-      plan.fits = false;
-      device.workspace_bytes += bytes;
-      plan.bytes_short = total + bytes - device.limit_bytes;
-    }
+    if (device.total_bytes() + bytes > device.limit_bytes) continue;
+    device.workspace_bytes += bytes;
+    plan.head_screen_bytes = bytes;
   }
 }
 
@@ -362,6 +364,7 @@ Plan plan_as_asked(const PlanRequest& request) {
   plan.formats =
       Formats::choose(*request.entry, plan.dtype, *request.tensors, request.architecture->spec.stored);
   choose_limits(request, plan);
+  plan.choice_bytes = request.choice_bytes;
   plan.isa = request.kernels->name;
   plan.attention = "fused";
   const Layout layout(request, plan);

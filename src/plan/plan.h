@@ -41,6 +41,7 @@ struct Plan {
   std::vector<Unit> units;                                      // in model order
   Placement placement;                                          // of the units, by index into devices
   std::vector<std::pair<std::string, std::string>> device_map;  // module -> device, in model order
+  uint64_t choice_bytes = 0;                                    // of the process, not taken yet
   uint64_t head_screen_bytes = 0;  // part of a workspace; 0: the head is multiplied whole
   uint64_t max_context = 0;  // longest context that fits, at most max_position_embeddings; 0 where none does
   uint64_t bytes_short = 0;
@@ -60,7 +61,8 @@ struct PlanRequest {
   std::optional<config::Machine> machine;  // that the command line names
   const kernels::Kernels* kernels = nullptr;
   uint32_t threads = 1;
-  uint64_t process_bytes = 0;
+  uint64_t process_bytes = 0;              // resident already
+  uint64_t choice_bytes = 0;               // that the process will take to choose tokens
   std::optional<uint64_t> context_tokens;  // of a request that is known already: prompt and answer
   uint64_t sequences = 1;                  // that run at the same time (beams)
   uint32_t logits_rows = 1;

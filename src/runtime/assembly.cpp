@@ -103,7 +103,7 @@ Assembly assemble(const Settings& settings) {
 }
 
 plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_tokens, uint64_t sequences,
-                     uint32_t logits_rows, std::optional<uint64_t> process_bytes) {
+                     uint32_t logits_rows, std::optional<uint64_t> process_bytes, uint64_t choice_bytes) {
   // What is still to be read is taken from what is free.
   devices::Inventory inventory = assembly.inventory;
   inventory.available_bytes -= std::min(inventory.available_bytes, assembly.unread_text_bytes);
@@ -117,6 +117,7 @@ plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_t
   request.kernels = assembly.kernels;
   request.threads = assembly.threads;
   request.process_bytes = process_bytes.value_or(devices::resident_bytes() + assembly.unread_text_bytes);
+  request.choice_bytes = choice_bytes;
   request.context_tokens = context_tokens;
   request.sequences = sequences;
   request.logits_rows = logits_rows;

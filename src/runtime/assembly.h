@@ -66,9 +66,9 @@ struct TextFiles {
 TextFiles load_text(const std::string& directory, const config::ModelEntry* entry);
 
 // The plan of an assembly; context as in plan::PlanRequest. process_bytes: what the process counts for, as an
-// earlier plan measured it; absent: measured now.
+// earlier plan measured it; absent: measured now. choice_bytes: what choosing tokens will take beside it.
 plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_tokens = std::nullopt,
                      uint64_t sequences = 1, uint32_t logits_rows = 1,
-                     std::optional<uint64_t> process_bytes = std::nullopt);
+                     std::optional<uint64_t> process_bytes = std::nullopt, uint64_t choice_bytes = 0);
 
 }  // namespace rhapsode::runtime

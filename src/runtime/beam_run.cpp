@@ -39,7 +39,9 @@ class BeamRun {
     decoder_.prefill(beams_.front(), request_.prompt_ids);
     result_.prompt_ms = prompt_time.milliseconds();
     const Stopwatch decode_time;
-    std::vector<float> rows(decoder_.logits(0).begin(), decoder_.logits(0).end());
+    std::vector<float> rows;
+    rows.reserve(search_.num_beams() * vocab_);  // growing would take twice as much
+    rows.assign(decoder_.logits(0).begin(), decoder_.logits(0).end());
     while (true) {
       if (request_.cancelled != nullptr && *request_.cancelled) {
         search_.finish(FinishReason::cancelled);

@@ -58,7 +58,7 @@ class Trial {
         packed_cache_(assembly.packed_cache) {
     GenerateRequest typical;
     typical.params = resolve_params(assembly);
-    size_ = request_size(typical);
+    size_ = request_size(typical, assembly.architecture.spec.vocab_size);
     process_bytes_ = process_bytes.value_or(devices::resident_bytes() + assembly.unread_text_bytes);
   }
   ~Trial() { restore(); }
@@ -72,7 +72,8 @@ class Trial {
   plan::Plan plan_of(const plan::Recipe& recipe) {
     restore();
     plan::apply_recipe(recipe, entry_);
-    plan::Plan plan = make_plan(assembly_, std::nullopt, size_.sequences, size_.logits_rows, process_bytes_);
+    plan::Plan plan = make_plan(assembly_, std::nullopt, size_.sequences, size_.logits_rows, process_bytes_,
+                                size_.choice_bytes);
     restore();
     return plan;
   }

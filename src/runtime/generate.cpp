@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "config/locate.h"
+#include "generation/choice_scratch.h"
 #include "generation/request_state.h"
 #include "generation/validate.h"
 #include "runtime/beam_run.h"
@@ -22,9 +23,8 @@ bool is_guided(const generation::Params& params) {
 class Writer {
  public:
   Writer(const GenerateRequest& request, const arch::Spec& spec, const text::Tokenizer* tokenizer,
-         uint64_t stream)
-      : request_(request),
-        state_(request.params, request.prompt_ids, spec.vocab_size, options(request, stream)) {
+         const generation::RequestOptions& options)
+      : request_(request), state_(request.params, request.prompt_ids, spec.vocab_size, options) {
     if (tokenizer != nullptr) text_.emplace(*tokenizer, request.params.stop_strings);
   }
 
@@ -70,13 +70,6 @@ class Writer {
   }
 
  private:
-  static generation::RequestOptions options(const GenerateRequest& request, uint64_t stream) {
-    generation::RequestOptions options;
-    options.stream = stream;
-    options.trace_entries = request.trace;
-    return options;
-  }
-
   void emit(const std::string& piece) const {
     if (!piece.empty() && request_.on_text) request_.on_text(piece);
   }
@@ -96,10 +89,14 @@ class Run {
   Run(Session& session, std::span<const GenerateRequest> requests)
       : session_(session), decoder_(session.decoder()), requests_(requests), results_(requests.size()) {
     const text::Tokenizer* tokenizer = session.assembly().tokenizer.get();
+    generation::RequestOptions options;
+    options.scratch = std::make_shared<generation::ChoiceScratch>();
     for (const GenerateRequest& request : requests) {
       first_writer_.push_back(writers_.size());
       const uint64_t count = static_cast<uint64_t>(request.params.num_return_sequences);
-      for (uint64_t i = 0; i < count; ++i) writers_.emplace_back(request, decoder_.spec(), tokenizer, i);
+      options.trace_entries = request.trace;
+      for (options.stream = 0; options.stream < count; ++options.stream)
+        writers_.emplace_back(request, decoder_.spec(), tokenizer, options);
     }
     first_writer_.push_back(writers_.size());
   }
@@ -253,6 +250,7 @@ class Run {
                            writer.wanted(draft)};
     decoder_.forward({&span, 1});
     std::vector<float> rows;
+    rows.reserve(ids.size() * decoder_.spec().vocab_size);
     std::vector<TopEntries> tops;
     for (uint32_t r = 0; r < ids.size(); ++r) {
       rows.insert(rows.end(), decoder_.logits(r).begin(), decoder_.logits(r).end());
@@ -308,9 +306,23 @@ void blame_checkpoint(Error& error, const Assembly& assembly) {
   if (error.help.empty()) error.hint("set the key in the YAML to override it");
 }
 
+// Copies of rows and buffers of their length: of a step where they are most.
+uint64_t choice_bytes(const GenerateRequest& request, uint64_t vocab_size) {
+  const generation::Params& params = request.params;
+  const uint64_t row = vocab_size * sizeof(float);
+  const uint64_t scratch = generation::scratch_bytes(params, vocab_size, request.trace > 0);
+  const uint64_t traced = request.trace > 0 ? 2 * row : 0;  // each id with its score, in order
+  if (params.num_beams > 1)
+    return scratch + static_cast<uint64_t>(params.num_beams) * row +
+           generation::beam_bytes(params, vocab_size);
+  const uint64_t drafted = static_cast<uint64_t>(params.prompt_lookup_num_tokens.value_or(0));
+  const uint64_t copies = is_guided(params) ? 3 : 2;  // of the prompt's row
+  return scratch + traced + std::max(copies, drafted + 1) * row;
+}
+
 }  // namespace
 
-RequestSize request_size(const GenerateRequest& request) {
+RequestSize request_size(const GenerateRequest& request, uint64_t vocab_size) {
   const generation::Params& params = request.params;
   const uint64_t halves = is_guided(params) ? 2 : 1;
   const uint64_t sequences =
@@ -318,7 +330,7 @@ RequestSize request_size(const GenerateRequest& request) {
   const uint64_t drafted = static_cast<uint64_t>(params.prompt_lookup_num_tokens.value_or(0));
   const uint64_t prompt = request.prompt_ids.size();
   return {prompt + generation::answer_limit(params, prompt), sequences,
-          static_cast<uint32_t>(std::max(sequences, drafted + 1))};
+          static_cast<uint32_t>(std::max(sequences, drafted + 1)), choice_bytes(request, vocab_size)};
 }
 
 void validate_request(const GenerateRequest& request, const Assembly& assembly) {
@@ -359,11 +371,12 @@ GenerateResult generate(Session& session, const GenerateRequest& request) {
   return std::move(Run(session, {&request, 1}).run().front());
 }
 
-RequestSize batch_size(std::span<const GenerateRequest> requests) {
+RequestSize batch_size(std::span<const GenerateRequest> requests, uint64_t vocab_size) {
   RequestSize all{0, 0, 0};
   for (const GenerateRequest& request : requests) {
-    const RequestSize one = request_size(request);
+    const RequestSize one = request_size(request, vocab_size);
     all.context_tokens = std::max(all.context_tokens, one.context_tokens);
+    all.choice_bytes = std::max(all.choice_bytes, one.choice_bytes);
     all.logits_rows = std::max(all.logits_rows, one.logits_rows);
     all.sequences += one.sequences;
   }

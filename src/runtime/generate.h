@@ -59,13 +59,14 @@ struct GenerateResult {
 };
 
 // What a request needs of the plan: prompt and answer, sequences that run at the same time, rows of logits in
-// one pass.
+// one pass, bytes that choosing tokens takes.
 struct RequestSize {
   uint64_t context_tokens;
   uint64_t sequences;
   uint32_t logits_rows;
+  uint64_t choice_bytes = 0;
 };
-RequestSize request_size(const GenerateRequest& request);
+RequestSize request_size(const GenerateRequest& request, uint64_t vocab_size);
 
 // Throws usage errors for ids outside the vocabulary and an empty prompt; for parameters out of range config
 // errors with their place, integrity errors where the checkpoint says them.
@@ -77,7 +78,7 @@ GenerateResult generate(Session& session, const GenerateRequest& request);
 
 // Several requests at once share each pass over the weights; each gives what it would alone, bit for bit.
 // Requests with beams run one after the other. decode_ms of each is that of all.
-RequestSize batch_size(std::span<const GenerateRequest> requests);
+RequestSize batch_size(std::span<const GenerateRequest> requests, uint64_t vocab_size);
 std::vector<GenerateResult> generate_batch(Session& session, std::span<const GenerateRequest> requests);
 
 // Prompt ids of a text: through the chat template (as one user message, after the entry's system prompt)

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "devices/file_faults.h"
 #include "model/places.h"
 
 namespace rhapsode::runtime {
@@ -36,9 +37,16 @@ void require_shard_memory(const Assembly& assembly, const plan::Plan& plan) {
       .hint("set low_cpu_mem_usage to true: tensors are then read one by one");
 }
 
+Error packed_cache_lost(const std::string& packed_cache) {
+  return Error(ErrorKind::integrity, "file-truncated", "a packed cache was cut short while it was in use")
+      .in(packed_cache)
+      .want("files that nobody writes to")
+      .hint("start again: the file is then made anew");
+}
+
 // Resident at most, once everything is in use: what is now, and what the plan adds.
 uint64_t most_resident(const plan::Plan& plan) {
-  uint64_t bytes = devices::resident_bytes();
+  uint64_t bytes = devices::resident_bytes() + plan.choice_bytes;
   for (const plan::DevicePlan& device : plan.devices)
     if (device.kind != "disk") bytes += device.total_bytes() - device.process_bytes;
   return bytes;
@@ -74,6 +82,9 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
   decoder_ = std::make_unique<model::Decoder>(spec, weights_, places.exec, *pool_, *cache_, plan.limits);
   if (plan.head_screen_bytes > 0) decoder_->screen_head(*places.exec.head);
   decoder_->before_pass([watch = memory_.get()] { watch->check(); });
+  decoder_->after_pass([&packed_cache = assembly.packed_cache] {
+    if (devices::file_bytes_lost()) throw packed_cache_lost(packed_cache);
+  });
   load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 

@@ -75,7 +75,10 @@ class Served {
     for (uint32_t i = 0; i < 24; ++i)
       request_.prompt_ids.push_back(
           static_cast<uint32_t>(i * 7919 % assembly_->architecture.spec.vocab_size));
-    plan_ = runtime::make_plan(*assembly_, runtime::request_size(request_).context_tokens);
+    const runtime::RequestSize size =
+        runtime::request_size(request_, assembly_->architecture.spec.vocab_size);
+    plan_ = runtime::make_plan(*assembly_, size.context_tokens, size.sequences, size.logits_rows,
+                               std::nullopt, size.choice_bytes);
   }
 
   const plan::Plan& plan() const { return plan_; }

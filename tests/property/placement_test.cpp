@@ -12,6 +12,7 @@
 #include "model/places.h"
 #include "models/golden_model.h"
 #include "plan/units.h"
+#include "runtime/generate.h"
 #include "support/scratch.h"
 
 namespace rhapsode {
@@ -185,6 +186,39 @@ TEST(Placement, AFileThatChangesWhileItIsUsedEndsTheRequest) {
               std::ofstream(file) << "another file";
             }),
             expected);
+}
+
+// The one kind of file that is mapped: weights that were quantized once.
+TEST(Placement, APackedCacheThatIsCutShortWhileItIsUsedEndsTheRequest) {
+  const testing::Scratch scratch;
+  const std::string packed = scratch.file("packed");
+  runtime::Settings settings;
+  settings.config.file =
+      scratch.put("rag.yaml", "generator:\n  active_model: tiny\n  models:\n    tiny:\n      model_id: \"" +
+                                  golden_directory("llama-gqa") + "\"\n      quantization: 4bit\n");
+  settings.packed_cache = [&](const config::ModelEntry&) { return packed; };
+  settings.tokenizer = false;
+  runtime::GenerateRequest request;
+  request.prompt_ids = {1, 2, 3, 4, 5};
+  request.params.do_sample = false;
+  request.params.max_new_tokens = request.params.min_new_tokens = 6;
+  std::vector<uint32_t> expected;
+  for (int start = 0; start < 3; ++start) {  // packed, mapped and cut short, packed anew
+    const runtime::Assembly assembly = runtime::assemble(settings);
+    runtime::Session session(assembly, runtime::make_plan(assembly, kContext), 1, nullptr);
+    const auto answer = [&] { return runtime::generate(session, request).sequences.front().ids; };
+    if (start == 0) expected = answer();
+    ASSERT_EQ(answer(), expected) << "start " << start;
+    if (start != 1) continue;
+    for (const auto& file : std::filesystem::directory_iterator(packed))
+      std::filesystem::resize_file(file.path(), 4096);
+    for (int again = 0; again < 2; ++again) {
+      const auto error = testing::error_of(answer);
+      ASSERT_TRUE(error);
+      EXPECT_EQ(error->code, "file-truncated");
+      EXPECT_EQ(error->kind, ErrorKind::integrity);
+    }
+  }
 }
 
 }  // namespace

@@ -2,7 +2,13 @@
 // away.
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <filesystem>
+
 #include "devices/device.h"
+#include "devices/file_faults.h"
 #include "devices/inventory.h"
 #include "devices/memory_watch.h"
 #include "kernels/kernels.h"
@@ -27,6 +33,30 @@ TEST(Device, NeverHoldsMoreThanItsLimit) {
   }
   EXPECT_EQ(device.used_bytes(), 0u);
   EXPECT_EQ(device.peak_bytes(), device.limit_bytes());
+}
+
+// Zeros take the place of what is gone; who uses the bytes is told.
+TEST(Device, AMappedFileThatIsCutShortEndsNoProcess) {
+  const Scratch scratch;
+  constexpr uint64_t kBytes = 40 * 4096;
+  const std::string path = scratch.put("mapped", std::string(kBytes, 'x'));
+  Device device("cpu", kBytes, kernels::select_kernels(""));
+  for (const uint64_t left : {uint64_t{0}, uint64_t{4096}, uint64_t{30 * 4096 + 7}}) {
+    std::filesystem::resize_file(path, 0);
+    scratch.put("mapped", std::string(kBytes, 'x'));
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    {
+      const Buffer buffer = device.map_file(fd, 0, kBytes, "a file");
+      ::close(fd);
+      EXPECT_EQ(buffer.data()[kBytes - 1], std::byte{'x'});
+      EXPECT_FALSE(file_bytes_lost());
+      std::filesystem::resize_file(path, left);
+      for (uint64_t at = kBytes; at > 0; at -= 4096)
+        EXPECT_EQ(buffer.data()[at - 1], at <= left ? std::byte{'x'} : std::byte{0}) << at;
+      EXPECT_TRUE(file_bytes_lost());
+    }
+    EXPECT_FALSE(file_bytes_lost());
+  }
 }
 
 // What becomes resident is what was asked for, whatever the size of a huge page.

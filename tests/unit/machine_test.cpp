@@ -30,6 +30,7 @@ TEST(Machine, SaysWhatIsWrongWithWhichPiece) {
       {"", "''"},
       {"8GB,", "''"},
       {"eight", "'eight'"},
+      {"8GB,cpu", "cpu=20GB"},
       {"0GB", "'0GB'"},
       {"-1GB", "'-1GB'"},
       {"8Gb", "bits"},

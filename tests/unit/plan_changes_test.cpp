@@ -65,6 +65,32 @@ TEST(Changes, OfACpuThatIsTooSmall) {
   expect_true("llama-gqa", "cpu=1MB", misfit);
 }
 
+// Limits of weights alone are the user's, whatever the size of the device.
+TEST(Changes, OfferNoMoreThanTheUserGaveUnderAccountingOfWeights) {
+  for (const char* limit : {"max_memory={0: 60KB}", "max_gpu_memory=60KB"}) {
+    const Plan misfit = planned("llama-mqa", "8MB,cpu=20MB", {limit, "accounting=weights"});
+    ASSERT_FALSE(misfit.fits);
+    ASSERT_FALSE(misfit.changes.empty());
+    EXPECT_EQ(misfit.changes.front().set, std::vector<std::string>{"max_memory={0: 60000, cpu: 20000000}"});
+    for (const Change& change : misfit.changes)
+      for (const std::string& set : change.set) EXPECT_EQ(set.find("8000000"), std::string::npos) << set;
+  }
+}
+
+// Its room is there before a context or a limit is proposed.
+TEST(Changes, CountAScreenThatIsAskedFor) {
+  const std::vector<std::string> asked = {"lm_head_screening=true", "torch_dtype=bfloat16"};
+  const uint64_t all = total_bytes(planned("llama-mqa", "8MB,cpu=20MB", asked));
+  const std::string machine = std::to_string(all / 1000 - 40) + "KB,cpu=20MB";
+  const Plan misfit = planned("llama-mqa", machine, asked);
+  ASSERT_FALSE(misfit.fits);
+  EXPECT_EQ(misfit.workable_limits.at(0).second, all);
+  ASSERT_GT(misfit.max_context, 0u);
+  std::vector<std::string> shorter = asked;
+  shorter.push_back("max_context=" + std::to_string(misfit.max_context));
+  EXPECT_TRUE(planned("llama-mqa", machine, shorter).fits);
+}
+
 TEST(Changes, WeightsThatAreQuantizedAlreadyAreNotQuantizedAgain) {
   const Plan misfit = planned("bitnet-packed", "cpu=100KB");
   ASSERT_FALSE(misfit.fits);
