@@ -11,10 +11,13 @@
 #include "cli/environment.h"
 #include "cli/invocation.h"
 #include "cli/model_fetch.h"
+#include "cli/model_source.h"
 #include "cli/terminal.h"
 #include "cli/troubleshooting.h"
 #include "hub/upkeep.h"
+#include "runtime/generate.h"
 #include "runtime/kernel_sets.h"
+#include "runtime/params.h"
 
 namespace rhapsode::cli {
 namespace {
@@ -196,6 +199,30 @@ std::string doctor_text(const MachineFacts& machine, const hub::HubSettings& hub
   return text;
 }
 
+// Reads headers alone; the tokenizer too, since a plan counts it.
+PlanFacts plan_facts(const Globals& globals) {
+  PlanFacts facts;
+  try {
+    const runtime::Assembly assembly = open_model(globals, "doctor", TextNeed::where_present);
+    runtime::GenerateRequest typical;
+    typical.params = runtime::resolve_params(assembly);
+    const runtime::RequestSize size = runtime::request_size(typical, assembly.architecture.spec.vocab_size);
+    const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows,
+                                               std::nullopt, size.choice_bytes);
+    facts.fits = plan.fits;
+    facts.needed_bytes = plan::total_bytes(plan);
+    facts.short_bytes = plan.bytes_short;
+    for (const plan::Unit& unit : plan.units)
+      if (unit.computes()) facts.bytes_per_token += unit.held_bytes();
+    for (const plan::Change& change : plan.changes)
+      if (change.fits && facts.change.empty())
+        facts.change = fmt::format("{}: --set '{}'", change.what, fmt::join(change.set, "' --set '"));
+  } catch (const Error& error) {
+    facts.refusal = error.message;
+  }
+  return facts;
+}
+
 int doctor(const Globals& globals) {
   std::optional<config::Config> config;
   if (!globals.config.empty()) config = config::load(load_request(globals, "doctor"));
@@ -204,8 +231,9 @@ int doctor(const Globals& globals) {
   const MachineFacts machine = machine_facts(globals);
   const CacheFacts cache = cache_facts(hub);
   const std::vector<Symptom> found = symptoms(machine, hub, cache);
-  const bool here = entry != nullptr && model_files_are_here(*entry, hub);
-  const std::vector<Answer> answers = troubleshooting(machine, hub, entry, here);
+  ConfigFacts facts{globals.config, entry, std::nullopt};
+  if (entry != nullptr && model_files_are_here(*entry, hub)) facts.plan = plan_facts(globals);
+  const std::vector<Answer> answers = troubleshooting(machine, hub, facts);
   if (globals.json)
     print_json(doctor_json(machine, hub, cache, found, answers));
   else

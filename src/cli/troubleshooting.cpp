@@ -3,14 +3,40 @@
 #include <fmt/format.h>
 
 #include "cli/terminal.h"
+#include "hub/hub.h"
 
 namespace rhapsode::cli {
 namespace {
 
 using config::ModelEntry;
 
-Answer out_of_memory(const MachineFacts& machine, const ModelEntry* entry) {
+// In quotes where a shell would take it apart.
+std::string shell_word(const std::string& text) {
+  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+:@%,=";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
+void add_plan(const PlanFacts& plan, Answer& answer) {
+  if (!plan.refusal.empty()) {
+    answer.facts.push_back("this config cannot be planned: " + plan.refusal);
+  } else if (plan.fits) {
+    answer.facts.push_back(fmt::format("this config fits: it needs {}", bytes_text(plan.needed_bytes)));
+  } else {
+    answer.facts.push_back(fmt::format("this config does not fit: it needs {} and is {} short",
+                                       bytes_text(plan.needed_bytes), bytes_text(plan.short_bytes)));
+    answer.facts.push_back(plan.change.empty()
+                               ? "no change is known that makes it fit: choose a smaller model"
+                               : "it fits with " + plan.change);
+  }
+}
+
+Answer out_of_memory(const MachineFacts& machine, const ConfigFacts& config) {
   Answer answer{"Out of Memory (OOM)", {}, {}};
+  const ModelEntry* entry = config.entry;
+  if (config.plan) add_plan(*config.plan, answer);
   answer.facts.push_back(fmt::format("{} can be taken now of {} of memory",
                                      bytes_text(machine.inventory.available_bytes),
                                      bytes_text(machine.inventory.ram_bytes)));
@@ -32,12 +58,18 @@ Answer out_of_memory(const MachineFacts& machine, const ModelEntry* entry) {
   answer.commands = {"rhapsode plan -c FILE", "rhapsode plan -c FILE --emit-config fitting.yaml",
                      "rhapsode plan -c FILE --set quantization=8bit",
                      "rhapsode plan -c FILE --set max_context=2048",
-                     "rhapsode plan -c FILE --set 'max_memory={0: 8GB, cpu: 20GB}'"};
+                     "rhapsode plan -c FILE --machine 8GB,cpu=20GB --set 'max_memory={0: 7GB, cpu: 20GB}'"};
   return answer;
 }
 
-Answer slow(const MachineFacts& machine, const ModelEntry* entry) {
-  Answer answer{"Slow Generation", {}, {"rhapsode bench -c FILE"}};
+Answer slow(const MachineFacts& machine, const ConfigFacts& config) {
+  Answer answer{"Slow Generation", {}, {"rhapsode bench -c FILE", "rhapsode bench -c FILE --explain"}};
+  const ModelEntry* entry = config.entry;
+  if (config.plan && config.plan->bytes_per_token > 0)
+    answer.facts.push_back(
+        fmt::format("a token of this config reads {} of weights: at most {:.1f} tokens/s on this machine",
+                    bytes_text(config.plan->bytes_per_token),
+                    machine.read_gb_s * 1e9 / static_cast<double>(config.plan->bytes_per_token)));
   answer.facts.push_back(
       fmt::format("each token reads every weight once and this machine reads {:.1f} GB/s: 14 GB of weights "
                   "(7B in bfloat16) give at "
@@ -107,12 +139,20 @@ Answer deterministic(const ModelEntry* entry) {
   return answer;
 }
 
-Answer not_loading(const hub::HubSettings& hub, const ModelEntry* entry, bool on_this_machine) {
-  Answer answer{"Model Not Loading", {}, {"rhapsode pull ID", "rhapsode cache verify", "rhapsode login"}};
-  if (entry != nullptr)
-    answer.facts.push_back(
-        fmt::format("{} is {}", entry->model_id.value,
-                    on_this_machine ? "on this machine" : "not on this machine: it is fetched on first use"));
+Answer not_loading(const hub::HubSettings& hub, const ConfigFacts& config) {
+  Answer answer{"Model Not Loading", {}, {}};
+  const bool local = config.entry != nullptr && hub::is_local(config.entry->model_id.value);
+  if (!local) answer.commands = {"rhapsode pull ID", "rhapsode cache verify", "rhapsode login"};
+  if (config.entry != nullptr) {
+    answer.commands.insert(answer.commands.begin(), "rhapsode check -c FILE");
+    const char* where = config.plan ? "on this machine"
+                        : local     ? "a directory without a whole checkpoint"
+                        : hub.offline
+                            ? "not on this machine"
+                            : "not on this machine: it is fetched on first use, gigabytes for a 7B model";
+    answer.facts.push_back(fmt::format("{} is {}", config.entry->model_id.value, where));
+    if (config.plan && !config.plan->refusal.empty()) answer.facts.push_back(config.plan->refusal);
+  }
   answer.facts.push_back(hub.offline ? "offline: nothing is fetched"
                                      : fmt::format("models come from {}", hub.endpoint));
   answer.facts.push_back(hub.token.value.empty() ? "no token: gated and private models need rhapsode login"
@@ -125,9 +165,21 @@ Answer not_loading(const hub::HubSettings& hub, const ModelEntry* entry, bool on
 }  // namespace
 
 std::vector<Answer> troubleshooting(const MachineFacts& machine, const hub::HubSettings& hub,
-                                    const ModelEntry* entry, bool on_this_machine) {
-  return {out_of_memory(machine, entry), slow(machine, entry), poor_quality(entry), deterministic(entry),
-          not_loading(hub, entry, on_this_machine)};
+                                    const ConfigFacts& config) {
+  std::vector<Answer> answers = {out_of_memory(machine, config), slow(machine, config),
+                                 poor_quality(config.entry), deterministic(config.entry),
+                                 not_loading(hub, config)};
+  if (config.entry == nullptr) return answers;
+  // Ready to be pasted.
+  const auto put = [](std::string& text, const std::string& word, const std::string& value) {
+    if (const size_t at = text.find(word); at != std::string::npos) text.replace(at, word.size(), value);
+  };
+  for (Answer& answer : answers)
+    for (std::string& command : answer.commands) {
+      put(command, " FILE", " " + shell_word(config.file));
+      put(command, " ID", " " + config.entry->model_id.value);
+    }
+  return answers;
 }
 
 }  // namespace rhapsode::cli

@@ -2,6 +2,7 @@
 // for this config. Reads nothing by itself.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,15 +19,28 @@ struct MachineFacts {
   std::string huge_pages;  // always, madvise, never; empty: unknown
 };
 
+// What the plan of the config says, where the model is on this machine.
+struct PlanFacts {
+  bool fits = false;
+  uint64_t needed_bytes = 0, short_bytes = 0, bytes_per_token = 0;
+  std::string change;   // the first that makes it fit: arguments for --set; empty: none is known
+  std::string refusal;  // why there is no plan
+};
+
 struct Answer {
   std::string issue;                  // the guide's title
   std::vector<std::string> facts;     // what holds here
   std::vector<std::string> commands;  // what to run
 };
 
-// `entry` may be null: then the answers are those of the machine alone. `on_this_machine` says whether the
-// entry's files are.
+// About one config; without it the answers are those of the machine alone.
+struct ConfigFacts {
+  std::string file;
+  const config::ModelEntry* entry = nullptr;
+  std::optional<PlanFacts> plan;  // none where the model's files are not on this machine
+};
+
 std::vector<Answer> troubleshooting(const MachineFacts& machine, const hub::HubSettings& hub,
-                                    const config::ModelEntry* entry, bool on_this_machine);
+                                    const ConfigFacts& config);
 
 }  // namespace rhapsode::cli
