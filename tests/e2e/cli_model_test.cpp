@@ -512,7 +512,10 @@ TEST_F(CliPpl, IsTheSameForAWindowThatHoldsAll) {
   EXPECT_EQ(strided.at("tokens"), 7);
   EXPECT_NE(strided.at("nll"), json.at("nll"));
   EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", ids, "--window", "4", "--stride", "5"}).code, 2);
-  EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", ids, "--window", "513"}).code, 2);
+  EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", ids, "--window", "1"}).code, 2);
+  // Beyond the model's positions, as transformers takes it.
+  EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", ids, "--window", "513", "--json"}).json().at("nll"),
+            json.at("nll"));
   EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", "-"}, "5").code, 2);
   EXPECT_EQ(rhapsode({"ppl", "-c", config(), "--ids", "-"}, "5 115").code, 2);
 }

@@ -7,6 +7,8 @@
 #include "models/golden_model.h"
 #include "runtime/divergence.h"
 #include "runtime/fit.h"
+#include "runtime/generate.h"
+#include "runtime/params.h"
 #include "support/scratch.h"
 
 namespace rhapsode {
@@ -57,7 +59,11 @@ class Opened {
  private:
   // The entry is the recipe's now: planned anew, it has the bytes and the formats that were said.
   void expect_planned(const runtime::Fit& made) {
-    const plan::Plan plan = runtime::make_plan(*assembly, std::nullopt, 1, 1, kProcessBytes);
+    runtime::GenerateRequest typical;
+    typical.params = runtime::resolve_params(*assembly);
+    const runtime::RequestSize size = runtime::request_size(typical, assembly->architecture.spec.vocab_size);
+    const plan::Plan plan = runtime::make_plan(*assembly, std::nullopt, size.sequences, size.logits_rows,
+                                               kProcessBytes, size.choice_bytes);
     EXPECT_TRUE(plan.fits);
     EXPECT_EQ(plan::total_bytes(plan), made.total_bytes);
     EXPECT_EQ(runtime::module_formats(*assembly), made.formats);
