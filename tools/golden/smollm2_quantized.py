@@ -1,4 +1,5 @@
-"""What transformers with bitsandbytes makes of the real SmolLM2 in 8 and 4 bits: tests/fixtures/golden/smollm2/quantized.json.
+"""What transformers with bitsandbytes makes of the real SmolLM2 in 8 and 4 bits, and transformers alone of it in bfloat16:
+tests/fixtures/golden/smollm2/quantized.json.
 
     smollm2_quantized.py DIRECTORY
 
@@ -8,8 +9,9 @@ perplexity where each layer's input is moved by a last bit or so. Activations be
 rounding tie, or on the outlier threshold, a last bit decides: this is how far two right results are apart.
 
     smollm2_quantized.py DIRECTORY last_bits
+    smollm2_quantized.py DIRECTORY bfloat16
 
-makes these alone anew.
+make these alone anew; so does the name of any other case.
 """
 
 import json
@@ -25,6 +27,7 @@ CASES = {
     "int8": {"load_in_8bit": True},
     "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     "fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
+    "bfloat16": None,
 }
 CHAT = "no-system"
 NEW_TOKENS = 32
@@ -71,15 +74,29 @@ def last_bits(model, ids):
     return draws
 
 
+def load(directory, settings):
+    """Quantized and in float32, or as it is in bfloat16."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if settings is None:
+        return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(
+        directory,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        quantization_config=BitsAndBytesConfig(**settings),
+    ).eval()
+
+
 def main():
-    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["last_bits"]):
+    if len(sys.argv) not in (2, 3) or not set(sys.argv[2:]) <= {"last_bits", *CASES}:
         sys.exit(__doc__)
     directory = pathlib.Path(sys.argv[1]).resolve()
     pins.settle()
     import logging
 
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoTokenizer
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     plain = json.loads((pins.FIXTURES / "smollm2" / "golden.json").read_text())
@@ -89,15 +106,11 @@ def main():
     out = pins.FIXTURES / "smollm2" / "quantized.json"
     chosen = CASES
     if sys.argv[2:]:
-        golden, chosen = json.loads(out.read_text()), {"int8": CASES["int8"]}
+        name = sys.argv[2] if sys.argv[2] in CASES else "int8"
+        golden, chosen = json.loads(out.read_text()), {name: CASES[name]}
     for name, settings in chosen.items():
-        model = AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            quantization_config=BitsAndBytesConfig(**settings),
-        ).eval()
-        if not sys.argv[2:]:
+        model = load(directory, settings)
+        if sys.argv[2:] != ["last_bits"]:
             golden[name] = {
                 "perplexity": smollm2.perplexity(model, ids, 256, 256),
                 "chats": {CHAT: answer(model, plain["chats"][CHAT]["ids"])},
