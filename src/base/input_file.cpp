@@ -57,9 +57,9 @@ void InputFile::read(uint64_t offset_bytes, std::span<std::byte> out) const {
   }
 }
 
-void InputFile::drop_cache(uint64_t offset_bytes, uint64_t length_bytes) const {
+void InputFile::read_ahead(uint64_t offset_bytes, uint64_t length_bytes) const {
   ::posix_fadvise(fd_, static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
-                  POSIX_FADV_DONTNEED);
+                  POSIX_FADV_WILLNEED);
 }
 
 }  // namespace rhapsode

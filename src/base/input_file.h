@@ -22,8 +22,8 @@ class InputFile {
   uint64_t size_bytes() const { return size_bytes_; }
   // Fills `out` from `offset_bytes`; a short read is an integrity error that says where the file ended.
   void read(uint64_t offset_bytes, std::span<std::byte> out) const;
-  // Tells the kernel that these bytes will not be needed again (page cache hygiene while streaming).
-  void drop_cache(uint64_t offset_bytes, uint64_t length_bytes) const;
+  // Tells the kernel that these bytes will be needed soon; it reads them while we do something else.
+  void read_ahead(uint64_t offset_bytes, uint64_t length_bytes) const;
 
  private:
   std::string path_;

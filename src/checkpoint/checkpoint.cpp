@@ -260,6 +260,11 @@ void Checkpoint::read(const TensorInfo& tensor, uint64_t offset_bytes, std::span
     shards_[tensor.shard].read(tensor.offset_bytes + offset_bytes, out);
 }
 
+void Checkpoint::read_ahead(const TensorInfo& tensor) const {
+  if (!held_.contains(tensor.shard))
+    shards_[tensor.shard].read_ahead(tensor.offset_bytes, tensor.length_bytes);
+}
+
 void Checkpoint::hold_shard(uint32_t shard) const {
   std::vector<std::byte> bytes(shards_[shard].size_bytes());
   shards_[shard].read(0, bytes);

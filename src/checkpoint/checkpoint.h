@@ -49,6 +49,8 @@ class Checkpoint {
 
   // Bytes [offset, offset + out.size()) of the tensor.
   void read(const TensorInfo& tensor, uint64_t offset_bytes, std::span<std::byte> out) const;
+  // Asks for the tensor's bytes before they are read, so that a disk works while we compute.
+  void read_ahead(const TensorInfo& tensor) const;
 
   // Reads a whole shard into memory, front to back; until release_shard, reads of its tensors are copies from
   // there. No thread may be reading.

@@ -51,8 +51,11 @@ OrderedJson listing_json(const std::string& cache, const std::vector<hub::KeptMo
   out["packed_cache"] = packed_at;
   out["packed"] = OrderedJson::array();
   for (const runtime::PackedEntry& entry : packed)
-    out["packed"].push_back(
-        {{"path", entry.path}, {"source", entry.source}, {"bytes", entry.bytes}, {"current", entry.current}});
+    out["packed"].push_back({{"path", entry.path},
+                             {"source", entry.source},
+                             {"bytes", entry.bytes},
+                             {"current", entry.current},
+                             {"in_use", entry.in_use}});
   return out;
 }
 
@@ -81,7 +84,9 @@ int list(const Globals& globals, const hub::HubSettings& settings) {
   for (const runtime::PackedEntry& entry : packed)
     text += fmt::format("{:>10}  packed: {}{}\n", short_bytes(entry.bytes),
                         entry.source.empty() ? entry.path : entry.source,
-                        entry.current ? "" : style.yellow("  of no use any more"));
+                        entry.in_use    ? "  being written"
+                        : entry.current ? ""
+                                        : style.yellow("  of no use any more"));
   print(text);
   return 0;
 }

@@ -153,6 +153,11 @@ std::vector<Claim> claims_of(const ReadEntry& read) {
   return claims;
 }
 
+// As the YAML has it: `quantization: "8bit"`.
+std::string said(const ModelEntry& entry, const std::string& key) {
+  return fmt::format("{}: {}", key, slot_value(entry, *find_any_key(key)).dump());
+}
+
 // All switches must agree (decisions 25); the entry then carries one answer.
 void resolve_quantization(ReadEntry& read, Report& report) {
   std::optional<bool> eight, four;
@@ -167,6 +172,8 @@ void resolve_quantization(ReadEntry& read, Report& report) {
     if (against != nullptr) {
       Finding& f = report.error("quantization-conflict", read.keys.at(claim.key), read.path + "." + claim.key,
                                 fmt::format("`{}` contradicts `{}`", claim.key, against->key));
+      f.found = fmt::format("{} beside {}", said(read.entry, claim.key), said(read.entry, against->key));
+      f.expected = "one of them, or two that agree";
       f.why = "they are switches of the same thing, and nothing says which one is meant";
       f.fix = "keep `quantization` and remove the others";
       return;

@@ -7,6 +7,7 @@
 
 #include "config/entry.h"
 #include "config/machine.h"
+#include "config/skip_entry.h"
 #include "config/table.h"
 
 namespace rhapsode::config {
@@ -19,6 +20,7 @@ class Rules {
 
   void loading();
   void quantization();
+  void module_lists();
   void sampling();
   void beams();
   void lengths();
@@ -137,7 +139,7 @@ void Rules::quantization() {
     std::string because;
     if (key.name == "load_in_8bit" || key.name == "load_in_4bit") continue;
     if (!four && !eight)
-      because = "no quantization is asked for";
+      because = "no quantization is asked for (of a checkpoint that is quantized already it may count)";
     else if (key.knob == Knob::four_bit && !four)
       because = "it belongs to 4bit, and quantization is 8bit";
     else if (key.knob == Knob::eight_bit && !eight)
@@ -152,6 +154,37 @@ void Rules::quantization() {
     f.found = value.dump();
     f.fix = !four && !eight ? "add quantization: \"4bit\" or \"8bit\", or remove it" : "remove it";
   }
+}
+
+void Rules::module_lists() {
+  const QuantizationConfig& q = e_.quantization_config;
+  const auto check = [&](const char* name, const auto& list) {
+    if (!list) return;
+    for (const std::string& entry : list->value) {
+      const std::optional<std::string> problem = skip_entry_problem(entry);
+      if (!problem) continue;
+      Finding& f = at_value(Severity::error, "bad-skip-entry", fmt::format("quantization_config.{}", name),
+                            "an entry is no regular expression that can be matched: " + *problem);
+      f.found = fmt::format("\"{}\"", entry);
+      f.expected = "a module's name, its last part, or a regular expression from the start of the name";
+      f.why = "entries are matched as transformers matches them";
+      f.fix = "escape signs that stand for themselves with a backslash";
+    }
+  };
+  check("llm_int8_skip_modules", q.llm_int8_skip_modules);
+  check("load_in_8bit_modules", q.load_in_8bit_modules);
+  const bool four = e_.quantization && (e_.quantization->value == Quantization::nf4 ||
+                                        e_.quantization->value == Quantization::fp4);
+  if (!four || !q.load_in_8bit_modules || q.load_in_8bit_modules->value.empty() || !e_.accounting ||
+      e_.accounting->value != "weights")
+    return;
+  const std::string key = "quantization_config.load_in_8bit_modules";
+  Finding& f = at_key(Severity::error, "conflict", later("accounting", key),
+                      "accounting: weights counts one format, and two are asked for");
+  f.found = "load_in_8bit_modules beside accounting: weights";
+  f.expected = "one of them";
+  f.why = "what mirrors transformers' own planner has no place for a format that transformers does not know";
+  f.fix = "remove accounting: limits then cover everything, in every format";
 }
 
 void Rules::sampling() {
@@ -293,6 +326,7 @@ void apply_rules(const ReadEntry& read, Report& report) {
   Rules rules(read, report);
   rules.loading();
   rules.quantization();
+  rules.module_lists();
   rules.sampling();
   rules.beams();
   rules.lengths();

@@ -104,13 +104,14 @@ struct Kernels {
                             uint64_t c_stride);
   FewDense few_dense[quant::kDenseFormats];
 
-  // One token's activations for int8 weights: x rounded to f16; elements with |x| >= threshold (NaN: none)
-  // get code 0 and do not count. scale = max |x|; code = round(x * (round(1 / scale) * 127)), all 0 where
-  // scale is 0 or not finite. codes: n of them, padded to a multiple of 4 with 0.
+  // One token's activations for int8 weights, or (without a threshold) a row of such weights as
+  // quant::int8_row has it: x rounded to f16; elements with |x| >= threshold (NaN: none) get code 0 and do
+  // not count. scale = max |x|; code = round(x * (round(1 / scale) * 127)), all 0 where scale is 0 or not
+  // finite. codes: n of them, padded to a multiple of 4 with 0.
   void (*quantize_int8)(const float* x, uint64_t n, float threshold, int8_t* codes, float* scale);
-  // For 4-bit weights: per 64 columns, with m = max |x|, c = the format's code table: code = round(x *
-  // (c.act_max / m)), scale = m / (c.act_max * c.fixed_max); m < 1e-30: all 0; m not finite: codes 0, scale
-  // NaN. n is a multiple of 64; scales [n / 64].
+  // Activations for 4-bit weights: per 64 columns, with m = max |x|, c = the format's code table: code =
+  // round(x * (c.act_max / m)), scale = m / (c.act_max * c.fixed_max); m < 1e-30: all 0; m not finite: codes
+  // 0, scale NaN. n is a multiple of 64; scales [n / 64].
   void (*quantize_fixed)(Format format, const float* x, uint64_t n, int16_t* codes, float* scales);
 
   // gemv for quantized formats. cols is the padded count. With S the exact sum of code products:
@@ -247,6 +248,10 @@ struct Kernels {
   uint64_t (*probe_int16)(uint64_t rounds);
   uint64_t (*probe_int8)(uint64_t rounds);
   uint64_t (*probe_int8_words)(uint64_t rounds);
+
+  // Weights to 4-bit codes: blocks of 64 as quant::four_bit_block has whole ones, codes one a byte. A block
+  // whose absmax is not finite has codes 0.
+  void (*quantize_blocks)(Format format, const float* x, uint64_t blocks, uint8_t* codes, float* absmax);
 };
 
 // Sets that this build has, best first; `supported` tells whether this CPU can run it.

@@ -63,6 +63,7 @@ constinit const Kernels kReference = {
     .probe_int16 = reference::probe_int16,
     .probe_int8 = reference::probe_int8,
     .probe_int8_words = reference::probe_int8_words,
+    .quantize_blocks = reference::quantize_blocks,
 };
 
 }  // namespace rhapsode::kernels

@@ -23,6 +23,7 @@ void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_
                  float* a);
 
 void quantize_int8(const float* x, uint64_t n, float threshold, int8_t* codes, float* scale);
+void quantize_blocks(Format format, const float* x, uint64_t blocks, uint8_t* codes, float* absmax);
 void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales);
 void dot_digits(const void* panel, const int8_t* high, const int8_t* low, uint64_t cols, float* y);
 void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,

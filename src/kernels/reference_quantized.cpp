@@ -60,6 +60,22 @@ void quantize_int8(const float* x, uint64_t n, float threshold, int8_t* codes, f
   for (uint64_t k = 0; k < n; ++k) codes[k] = static_cast<int8_t>(std::nearbyint(kept(k) * factor));
 }
 
+void quantize_blocks(Format format, const float* x, uint64_t blocks, uint8_t* codes, float* absmax) {
+  const quant::FourBitCode& code = quant::four_bit_code(format);
+  for (uint64_t b = 0; b < blocks; ++b, x += kBlockCols, codes += kBlockCols) {
+    absmax[b] = 0.0f;
+    for (uint64_t k = 0; k < kBlockCols; ++k) absmax[b] = larger_magnitude(absmax[b], x[k]);
+    const bool finite = std::isfinite(absmax[b]);
+    const float inverse = finite ? 1.0f / std::max(absmax[b], 1e-38f) : 0.0f;
+    for (uint64_t k = 0; k < kBlockCols; ++k) {
+      const float y = x[k] * inverse;
+      codes[k] = finite ? code.order[std::count_if(code.bounds, code.bounds + 15,
+                                                   [y](float bound) { return bound < y; })]
+                        : uint8_t{0};
+    }
+  }
+}
+
 void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales) {
   const quant::FourBitCode& code = quant::four_bit_code(format);
   const auto act_max = static_cast<float>(code.act_max);

@@ -197,6 +197,7 @@ std::optional<devices::Buffer> map_packed(const std::string& directory, const Pa
 void require_disk(const std::string& directory, const PackedKey& key) {
   std::error_code code;
   fs::create_directories(directory, code);
+  remove_abandoned((fs::path(directory) / key.file_name).string());
   struct statvfs info {};
   const bool is_directory = fs::is_directory(directory);
   if (!is_directory || ::statvfs(directory.c_str(), &info) != 0)
@@ -237,9 +238,10 @@ std::vector<PackedFile> packed_files(const std::string& directory) {
   for (const fs::directory_entry& entry : fs::directory_iterator(directory, code)) {
     const fs::path& path = entry.path();
     const bool partial =
-        path.extension() == ".partial" && path.string().find(kExtension) != std::string::npos;
+        path.extension() == AtomicFile::kExtension && path.string().find(kExtension) != std::string::npos;
     if (path.extension() != kExtension && !partial) continue;
-    PackedFile found{path.string(), "", entry.file_size(code), false};
+    PackedFile found{path.string(), "", entry.file_size(code), false,
+                     partial && !is_abandoned(path.string())};
     if (const std::optional<Opened> opened = partial ? std::nullopt : open_packed(Descriptor(path))) {
       found.source = first_line(opened->text);
       found.current = is_current(opened->text);

@@ -25,7 +25,8 @@ PackedKey packed_key(const Checkpoint& checkpoint, const std::string& descriptio
 // removed.
 std::optional<devices::Buffer> map_packed(const std::string& directory, const PackedKey& key,
                                           devices::Device& device, ThreadPool& pool);
-// Throws Error(runtime, "disk-full") where the disk has no room for them.
+// Throws Error(runtime, "disk-full") where the disk has no room for them, once what killed processes left of
+// the same weights is removed.
 void require_disk(const std::string& directory, const PackedKey& key);
 void keep_packed(const std::string& directory, const PackedKey& key, std::span<const std::byte> bytes,
                  ThreadPool& pool);
@@ -36,6 +37,7 @@ struct PackedFile {
   std::string source;    // the checkpoint's directory; empty where the file is unreadable
   uint64_t bytes = 0;    // on disk
   bool current = false;  // made by this layout of a checkpoint that is still as it was
+  bool in_use = false;   // being written by a process that lives
 };
 std::vector<PackedFile> packed_files(const std::string& directory);
 

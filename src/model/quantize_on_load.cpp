@@ -1,8 +1,10 @@
 #include "model/quantize_on_load.h"
 
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
+#include "model/weight_blocks.h"
 #include "quant/codec.h"
 
 namespace rhapsode::model {
@@ -11,6 +13,10 @@ namespace {
 using quant::Format;
 using quant::kBlockCols;
 using quant::kPanelRows;
+
+constexpr float kNoThreshold = std::numeric_limits<float>::quiet_NaN();
+constexpr uint64_t kInt8Padding = 3;     // of a row's codes, which kernels fill up with zeros
+constexpr uint64_t kPieceBlocks = 1024;  // read at a time where no rows are
 
 // A row of a part: where it stands in the checkpoint.
 struct SourceRow {
@@ -104,16 +110,17 @@ class PartLoader {
   void int8_panel(PanelWork& work, uint64_t panel) {
     const uint32_t rows = rows_of(panel);
     work.row.resize(cols_);
-    work.int8_codes.resize(rows * cols_);
+    work.int8_codes.resize(rows * cols_ + kInt8Padding);
     float scb[kPanelRows];
     for (uint32_t r = 0; r < rows; ++r) {
       const SourceRow at = row_at(panel, r);
       work.reader.read(*at.tensor, at.row * cols_, work.row);
-      load_.kernels->round_row(Dtype::f16, work.row.data(), cols_);
-      scb[r] = quant::int8_row(work.row, work.int8_codes.data() + r * cols_);
+      load_.kernels->quantize_int8(work.row.data(), cols_, kNoThreshold, work.int8_codes.data() + r * cols_,
+                                   &scb[r]);
       if (!std::isfinite(scb[r])) refuse_value(*at.tensor, at.row, scb[r]);
     }
-    quant::pack_int8_panel(work.int8_codes, {scb, rows}, cols_, bytes_of(panel));
+    quant::pack_int8_panel(std::span(work.int8_codes).first(rows * cols_), {scb, rows}, cols_,
+                           bytes_of(panel));
   }
 
   void four_bit_panel(PanelWork& work, uint64_t panel) {
@@ -126,12 +133,10 @@ class PartLoader {
     for (uint32_t r = 0; r < rows; ++r) {
       const SourceRow at = row_at(panel, r);
       work.reader.read(*at.tensor, at.row * cols_, work.row);
-      for (uint64_t b = 0; b < blocks; ++b) {
-        absmax[r * blocks + b] =
-            quant::four_bit_block(code, std::span(work.row).subspan(b * kBlockCols, kBlockCols), true,
-                                  work.codes.data() + r * cols_ + b * kBlockCols);
-        if (!std::isfinite(absmax[r * blocks + b])) refuse_value(*at.tensor, at.row, absmax[r * blocks + b]);
-      }
+      quantize_blocks(*load_.kernels, code, work.row, work.codes.data() + r * cols_,
+                      absmax.data() + r * blocks);
+      for (uint64_t b = r * blocks; b < (r + 1) * blocks; ++b)
+        if (!std::isfinite(absmax[b])) refuse_value(*at.tensor, at.row, absmax[b]);
     }
     quant::pack_four_bit_panel(format_, work.codes, rows, cols_, bytes_of(panel));
     for (uint32_t r = 0; r < rows; ++r) {
@@ -171,14 +176,16 @@ class PartLoader {
       const TensorInfo& tensor = *load_.checkpoint->find(name);
       load_.pool->run([&, &all = scales.absmax](uint32_t member) {
         ElementReader reader(*load_.checkpoint, *load_.kernels, load_.dtype);
-        uint8_t codes[kBlockCols];
-        float block[kBlockCols];
+        std::vector<uint8_t> codes(kPieceBlocks * kBlockCols);
+        std::vector<float> x;
         const Range range = share(all.size(), member, load_.pool->threads());
-        for (uint64_t b = range.begin; b < range.end; ++b) {
-          const std::span<float> x(block, std::min<uint64_t>(kBlockCols, elements(tensor) - b * kBlockCols));
+        for (uint64_t b = range.begin; b < range.end; b += kPieceBlocks) {
+          const uint64_t end = std::min(b + kPieceBlocks, range.end);
+          x.resize(std::min(end * kBlockCols, elements(tensor)) - b * kBlockCols);
           reader.read(tensor, b * kBlockCols, x);
-          all[b] = quant::four_bit_block(code(), x, x.size() == kBlockCols, codes);
-          if (!std::isfinite(all[b])) refuse_value(tensor, b * kBlockCols / cols_, all[b]);
+          quantize_blocks(*load_.kernels, code(), x, codes.data(), all.data() + b);
+          for (uint64_t i = b; i < end; ++i)
+            if (!std::isfinite(all[i])) refuse_value(tensor, i * kBlockCols / cols_, all[i]);
         }
       });
     }
@@ -214,7 +221,7 @@ class PartLoader {
   void dequantize_panel(PanelWork& work, uint64_t panel) {
     const quant::FourBitCode& code = *part_.format.dequantized;
     const uint32_t rows = rows_of(panel);
-    std::vector<float> values(rows * cols_), around;
+    std::vector<float> values(rows * cols_), around, absmax;
     for (uint32_t r = 0; r < rows; ++r) {
       const SourceRow at = row_at(panel, r);
       const uint64_t begin = at.row * cols_, end = begin + cols_, total = elements(*at.tensor);
@@ -222,12 +229,9 @@ class PartLoader {
       const uint64_t last = std::min(total, (end + kBlockCols - 1) / kBlockCols * kBlockCols);
       around.resize(last - first);
       work.codes.resize(last - first);
+      absmax.resize((last - first + kBlockCols - 1) / kBlockCols);
       work.reader.read(*at.tensor, first, around);
-      for (uint64_t b = first; b < last; b += kBlockCols) {
-        const uint64_t count = std::min<uint64_t>(kBlockCols, last - b);
-        quant::four_bit_block(code, std::span(around).subspan(b - first, count), count == kBlockCols,
-                              work.codes.data() + (b - first));
-      }
+      quantize_blocks(*load_.kernels, code, around, work.codes.data(), absmax.data());
       const TensorScales& scales = tables_.at(at.tensor->name);
       for (uint64_t k = begin; k < end; ++k)
         values[r * cols_ + (k - begin)] = quant::four_bit_value(

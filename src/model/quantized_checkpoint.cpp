@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <thread>
 
@@ -15,6 +16,7 @@
 #include "checkpoint/bnb_state.h"
 #include "checkpoint/safetensors_file.h"
 #include "model/element_reader.h"
+#include "model/weight_blocks.h"
 #include "quant/codec.h"
 
 namespace rhapsode::model {
@@ -230,14 +232,14 @@ class ShardWriter {
     share_out(pieces(rows, piece), [&](uint64_t i) {
       const uint64_t first = i * piece, count = std::min(piece, rows - first);
       std::vector<float> values(count * cols);
-      std::vector<int8_t> codes(values.size());
+      std::vector<int8_t> codes(values.size() + 3);  // kernels fill a row's codes up to four
       reader().read(*job.source, first * cols, values);
-      write_.kernels->round_row(Dtype::f16, values.data(), values.size());
       for (uint64_t r = 0; r < count; ++r) {
-        scb[first + r] = quant::int8_row(std::span(values).subspan(r * cols, cols), codes.data() + r * cols);
+        write_.kernels->quantize_int8(values.data() + r * cols, cols, std::numeric_limits<float>::quiet_NaN(),
+                                      codes.data() + r * cols, &scb[first + r]);
         if (!std::isfinite(scb[first + r])) refuse_value(*job.source, first + r, scb[first + r]);
       }
-      put(job.made[0].name, first * cols, std::as_bytes(std::span(codes)));
+      put(job.made[0].name, first * cols, std::as_bytes(std::span(codes).first(count * cols)));
     });
     put_all(job.made[1].name, scb);
     put_all(job.made[2].name, std::vector<uint8_t>{0});
@@ -253,13 +255,10 @@ class ShardWriter {
       std::vector<uint8_t> codes(values.size() + values.size() % 2);
       codes.back() = code.order[zero_index(code)];  // an odd count is filled up with a zero
       reader().read(*job.source, first, values);
-      for (uint64_t at = 0; at < values.size(); at += kBlockCols) {
-        const uint64_t size = std::min<uint64_t>(kBlockCols, values.size() - at);
-        float& largest = absmax[(first + at) / kBlockCols];
-        largest = quant::four_bit_block(code, std::span(values).subspan(at, size), size == kBlockCols,
-                                        codes.data() + at);
-        if (!std::isfinite(largest)) refuse_value(*job.source, (first + at) / cols, largest);
-      }
+      const uint64_t block = first / kBlockCols, end = block + pieces(values.size(), kBlockCols);
+      quantize_blocks(*write_.kernels, code, values, codes.data(), absmax.data() + block);
+      for (uint64_t b = block; b < end; ++b)
+        if (!std::isfinite(absmax[b])) refuse_value(*job.source, b * kBlockCols / cols, absmax[b]);
       std::vector<std::byte> packed(codes.size() / 2);
       quant::pack_codes(codes, packed);
       put(job.made[0].name, first / 2, packed);

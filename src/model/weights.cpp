@@ -163,6 +163,11 @@ class Loader {
     return checkpoint_.find(grouped ? arch::grouped_names(weight).codes : weight)->shard;
   }
 
+  void read_ahead(const LinearPart& source) const {
+    for (const RowRun& run : source.weight)
+      if (const TensorInfo* tensor = checkpoint_.find(run.tensor)) checkpoint_.read_ahead(*tensor);
+  }
+
   // The jobs of one shard, or all.
   void run_jobs(const QuantizedLoad& load, std::optional<uint32_t> shard) {
     std::vector<const Job*> panels;
@@ -176,8 +181,10 @@ class Loader {
         load.done(panels[i]->part->panel_bytes);
       }
     });
-    for (const QuantizedJob& job : quantized_)
-      if (!shard || shard_of(*job.source) == *shard) run_quantized(load, job);
+    for (size_t i = 0; i < quantized_.size(); ++i) {
+      if (i + 1 < quantized_.size()) read_ahead(*quantized_[i + 1].source);
+      if (!shard || shard_of(*quantized_[i].source) == *shard) run_quantized(load, quantized_[i]);
+    }
     for (const VectorJob& job : vectors_)
       if (!shard || checkpoint_.find(job.runs.front().tensor)->shard == *shard) load_vector(job);
     for (const ExtraJob& job : extras_)

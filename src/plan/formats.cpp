@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "plan/skip_entry.h"
+#include "config/skip_entry.h"
 
 namespace rhapsode::plan {
 namespace {
@@ -82,7 +82,7 @@ void check_stored(const config::ModelEntry& entry, const arch::ModelTensors& ten
           .hint("remove the key: the scales are used as they are");
     if (!asked.llm_int8_skip_modules) return;
     for (const std::string& entry_text : asked.llm_int8_skip_modules->value)
-      if (skip_matches(entry_text, part.module))
+      if (config::skip_matches(entry_text, part.module))
         throw contradiction(asked.llm_int8_skip_modules->origin, "quantization_config.llm_int8_skip_modules",
                             "a module that shall stay as it was is stored quantized")
             .saw("\"" + entry_text + "\"")
@@ -91,36 +91,20 @@ void check_stored(const config::ModelEntry& entry, const arch::ModelTensors& ten
   });
 }
 
-std::vector<std::string> module_list(const char* key, const config::Value<std::vector<std::string>>& list) {
-  for (const std::string& entry : list.value)
-    if (const std::optional<std::string> problem = skip_entry_problem(entry))
-      throw Error(
-          ErrorKind::config, "bad-skip-entry",
-          std::string("an entry of ") + key + " is no regular expression that can be matched: " + *problem)
-          .in(list.origin.file, list.origin.line, list.origin.column)
-          .at(std::string("quantization_config.") + key)
-          .saw("\"" + entry + "\"")
-          .want("a module's name, its last part, or a regular expression from the start of the name")
-          .hint("escape signs that stand for themselves with a backslash");
-  return list.value;
-}
-
-// 4bit with modules in 8 bits is a format of ours: what mirrors transformers has no place for it.
+// Of 4bit alone.
 std::vector<std::string> eight_bit_list(const config::ModelEntry& entry) {
   const auto& list = entry.quantization_config.load_in_8bit_modules;
   const auto now = entry.quantization ? entry.quantization->value : Quantization::none;
   if (!list || now == Quantization::none || now == Quantization::int8) return {};
-  if (!list->value.empty() && entry.accounting && entry.accounting->value == "weights")
-    throw Error(ErrorKind::config, "conflict", "accounting: weights counts one format, and two are asked for")
-        .in(list->origin.file, list->origin.line, list->origin.column)
-        .at("quantization_config.load_in_8bit_modules")
-        .saw("load_in_8bit_modules beside accounting: weights")
-        .want("one of them")
-        .hint("remove accounting: limits then cover everything, in every format");
-  return module_list("load_in_8bit_modules", *list);
+  return list->value;
 }
 
 }  // namespace
+
+float outlier_threshold(double asked) {
+  if (asked == 0.0) return std::numeric_limits<float>::quiet_NaN();
+  return round_to(Dtype::f16, static_cast<float>(asked));
+}
 
 Formats Formats::dense(Dtype dtype) {
   Formats formats;
@@ -135,19 +119,22 @@ Formats Formats::choose(const config::ModelEntry& entry, Dtype dtype, const arch
   const config::QuantizationConfig& asked = entry.quantization_config;
   if (stored.kind != StoredKind::none) {
     check_stored(entry, tensors, stored);
-    formats.int8_threshold = stored.int8_threshold;
+    formats.int8_threshold = outlier_threshold(stored.int8_threshold);
     if (asked.bnb_4bit_compute_dtype) formats.stored_compute = asked.bnb_4bit_compute_dtype->value;
   } else {
     if (entry.quantization) formats.quantization = entry.quantization->value;
     if (asked.bnb_4bit_use_double_quant) formats.nested = asked.bnb_4bit_use_double_quant->value;
     if (asked.bnb_4bit_compute_dtype) formats.compute = asked.bnb_4bit_compute_dtype->value;
-    if (asked.llm_int8_skip_modules)
-      formats.skipped = module_list("llm_int8_skip_modules", *asked.llm_int8_skip_modules);
-    formats.skipped.push_back(tensors.lm_head.parts.front().module);
+    if (asked.llm_int8_skip_modules) formats.skipped = asked.llm_int8_skip_modules->value;
+    const std::string& head = tensors.lm_head.parts.front().module;
+    const auto names_head = [&](const std::string& entry_text) {
+      return config::skip_matches(entry_text, head);
+    };
+    if (std::none_of(formats.skipped.begin(), formats.skipped.end(), names_head))
+      formats.skipped.push_back(head);
     formats.eight_bit = eight_bit_list(entry);
   }
-  if (asked.llm_int8_threshold) formats.int8_threshold = static_cast<float>(asked.llm_int8_threshold->value);
-  if (formats.int8_threshold == 0.0f) formats.int8_threshold = std::numeric_limits<float>::quiet_NaN();
+  if (asked.llm_int8_threshold) formats.int8_threshold = outlier_threshold(asked.llm_int8_threshold->value);
   if (entry.kv_cache_dtype && entry.kv_cache_dtype->value == "int8") formats.kv_dtype = Dtype::i8;
   if (entry.numerics) formats.exact = entry.numerics->value == "hf-exact";
   if (entry.llm_int8_outliers) formats.int8_row_outliers = entry.llm_int8_outliers->value == "row";
@@ -187,7 +174,7 @@ WeightFormat Formats::of(const arch::LinearPart& part, uint64_t cols) const {
     return choice;
   }
   if (part.stored.kind == StoredKind::gptq || part.stored.kind == StoredKind::awq) return choice;
-  const auto matches = [&](const std::string& pattern) { return skip_matches(pattern, part.module); };
+  const auto matches = [&](const std::string& pattern) { return config::skip_matches(pattern, part.module); };
   const bool eight = part.stored.kind == StoredKind::int8;
   if (!eight && (quantization == Quantization::none || std::any_of(skipped.begin(), skipped.end(), matches)))
     return choice;

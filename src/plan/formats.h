@@ -30,6 +30,10 @@ struct WeightFormat {
   arch::LinearKind kind = arch::LinearKind::dense;  // of ternary weights
 };
 
+// llm_int8_threshold as bitsandbytes compares activations, which are float16 there, with it: the nearest
+// float16, from above 65504 on infinity. 0 turns outlier columns off, which is NaN here.
+float outlier_threshold(double asked);
+
 struct Formats {
   Dtype dtype = Dtype::f32;     // of the model
   Dtype kv_dtype = Dtype::f32;  // of the KV cache: the model's, or i8
@@ -37,7 +41,7 @@ struct Formats {
   bool nested = true;  // bnb_4bit_use_double_quant
   Dtype compute = Dtype::f32;
   bool exact = false;                   // numerics: hf-exact
-  float int8_threshold = 6.0f;          // NaN: no outlier columns
+  float int8_threshold = 6.0f;          // as outlier_threshold() has it
   bool int8_row_outliers = false;       // llm_int8_outliers: row
   std::optional<Dtype> stored_compute;  // of weights that are stored in 4 bits, over the checkpoint's own
   std::vector<std::string> skipped;     // patterns of modules that stay in dtype

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "arch/tensor_names.h"
+#include "config/skip_entry.h"
 
 namespace rhapsode::plan {
 namespace {
@@ -144,10 +145,9 @@ class Builder {
 
   bool is_quantized(const std::string& name) const {
     if (options_.bits == CountedBits::dense) return false;
-    // Falcon's linears are a class of their own there, which bitsandbytes is never given.
-    if (spec_.model_type == "falcon") return false;
+    if (!bitsandbytes_converts(spec_)) return false;
     return std::none_of(options_.skip_modules.begin(), options_.skip_modules.end(),
-                        [&](const std::string& entry) { return skip_matches(entry, name); });
+                        [&](const std::string& entry) { return config::skip_matches(entry, name); });
   }
 
   const arch::Spec& spec_;
@@ -169,6 +169,10 @@ void add_sizes(const Module& module, const std::vector<std::string>& above, Tree
 }
 
 }  // namespace
+
+bool bitsandbytes_converts(const arch::Spec& spec) {
+  return spec.model_type != "falcon";
+}
 
 ModuleNames module_names(const arch::Spec& spec) {
   const Skeleton names = skeleton_of(spec.model_type);

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "arch/spec.h"
-#include "plan/skip_entry.h"
 
 namespace rhapsode::plan {
 
@@ -37,6 +36,10 @@ struct TreeOptions {
   CountedBits bits = CountedBits::dense;
   std::vector<std::string> skip_modules;  // llm_int8_skip_modules; the output head is always skipped
 };
+
+// Whether transformers gives this family's linears to bitsandbytes. Falcon's are a class of their own there,
+// which it leaves as they are.
+bool bitsandbytes_converts(const arch::Spec& spec);
 
 // What transformers calls the parts of a model of this family.
 struct ModuleNames {

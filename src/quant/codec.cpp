@@ -46,16 +46,14 @@ float largest_magnitude(std::span<const float> x) {
   return std::bit_cast<float>(largest);
 }
 
-// Number of bounds strictly below y: a tie goes to the lower side.
+// Number of bounds strictly below y: a tie goes to the lower side. N is a power of two less one; each step is
+// taken without a branch, which would be guessed wrong half of the time.
 template <size_t N>
 uint32_t bounds_below(const float (&bounds)[N], float y) {
-  return static_cast<uint32_t>(std::lower_bound(bounds, bounds + N, y) - bounds);
-}
-
-inline Ints bounds_below(const FourBitCode& code, Floats y) {
-  Ints count = {0, 0, 0, 0};
-  for (const float bound : code.bounds) count -= y > splat(bound);  // true is -1
-  return count;
+  static_assert(std::has_single_bit(N + 1));
+  uint32_t below = 0;
+  for (uint32_t step = (N + 1) / 2; step > 0; step /= 2) below += bounds[below + step - 1] < y ? step : 0;
+  return below;
 }
 
 // Adding 1.5 * 2^23 leaves an integer, rounded half to even, in the low bits.
@@ -85,15 +83,8 @@ float four_bit_block(const FourBitCode& code, std::span<const float> x, bool who
   const float divisor = std::max(absmax, 1e-38f);
   const float inverse = 1.0f / divisor;
   // All bounds lie between -1 and 1, so values need no clamping.
-  size_t i = 0;
-  for (; whole && i + kLanes <= x.size(); i += kLanes) {
-    const uint32_t bytes = low_bytes(bounds_below(code, load(x.data() + i) * splat(inverse)));
-    std::memcpy(codes + i, &bytes, sizeof bytes);
-  }
-  for (; i < x.size(); ++i)
-    codes[i] = static_cast<uint8_t>(bounds_below(code.bounds, whole ? x[i] * inverse : x[i] / divisor));
-  if (!code.ascending)
-    for (i = 0; i < x.size(); ++i) codes[i] = code.order[codes[i]];
+  for (size_t i = 0; i < x.size(); ++i)
+    codes[i] = code.order[bounds_below(code.bounds, whole ? x[i] * inverse : x[i] / divisor)];
   return whole ? absmax : divisor;
 }
 

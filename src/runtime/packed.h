@@ -12,6 +12,7 @@ struct PackedEntry {
   std::string source;  // the checkpoint's directory; empty where the file is not whole
   uint64_t bytes = 0;
   bool current = false;  // can be used: of this layout, and its checkpoint is as it was
+  bool in_use = false;   // being written now
 };
 std::vector<PackedEntry> packed_entries(const std::string& directory);
 
@@ -19,7 +20,7 @@ struct PackedRemoved {
   std::vector<std::string> paths;
   uint64_t bytes = 0;
 };
-// All of them, or those alone that nothing can use any more.
+// All of them, or those alone that nothing can use any more; never one that is being written.
 PackedRemoved remove_packed(const std::string& directory, bool stale_only, bool dry_run);
 
 }  // namespace rhapsode::runtime

@@ -1,16 +1,15 @@
 // See quantize.h.
 #include "runtime/quantize.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cmath>
 #include <filesystem>
 
+#include "base/atomic_file.h"
 #include "base/json.h"
 #include "base/thread_pool.h"
 #include "model/quantized_checkpoint.h"
+#include "plan/module_tree.h"
 
 namespace rhapsode::runtime {
 namespace {
@@ -44,55 +43,6 @@ void require_free(const fs::path& directory) {
       .hint("nothing is ever overwritten: choose another directory, or remove this one");
 }
 
-void sync_path(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return;
-  ::fsync(fd);  // best effort: some file systems cannot sync a directory
-  ::close(fd);
-}
-
-// A directory beside its final name; removed unless it is committed.
-class TemporaryDirectory {
- public:
-  explicit TemporaryDirectory(fs::path final_path) : final_(std::move(final_path)) {
-    path_ = final_;
-    path_ += fmt::format(".{}.partial", ::getpid());
-    std::error_code code;
-    if (final_.has_parent_path()) fs::create_directories(final_.parent_path(), code);
-    fs::remove_all(path_, code);  // of a process that had this number and was killed
-    if (!fs::create_directory(path_, code))
-      throw Error(ErrorKind::runtime, "cannot-create",
-                  fmt::format("cannot create the directory: {}", code.message()))
-          .in(path_.string())
-          .hint("choose a directory whose parent can be written");
-  }
-  ~TemporaryDirectory() {
-    std::error_code code;
-    if (!path_.empty()) fs::remove_all(path_, code);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  const fs::path& path() const { return path_; }
-
-  void commit() {
-    sync_path(path_);
-    std::error_code code;
-    fs::rename(path_, final_, code);
-    if (code) {
-      require_free(final_);  // taken meanwhile: says so
-      throw Error(ErrorKind::runtime, "write-failed",
-                  fmt::format("cannot rename the finished directory: {}", code.message()))
-          .in(final_.string());
-    }
-    path_.clear();
-    sync_path(final_.has_parent_path() ? final_.parent_path() : fs::path("."));
-  }
-
- private:
-  fs::path final_, path_;
-};
-
 Dtype storage_of(const config::ModelEntry& entry) {
   const auto& asked = entry.quantization_config.bnb_4bit_quant_storage;
   if (!asked) return Dtype::u8;
@@ -106,7 +56,7 @@ Json quantization_json(const config::ModelEntry& entry, const plan::Formats& for
   const bool eight = formats.quantization == Quantization::int8;
   Json skip = nullptr;
   if (entry.quantization_config.llm_int8_skip_modules) skip = formats.skipped;
-  const float threshold = std::isnan(formats.int8_threshold) ? 0.0f : formats.int8_threshold;
+  const auto& threshold = entry.quantization_config.llm_int8_threshold;
   return {{"_load_in_4bit", !eight},
           {"_load_in_8bit", eight},
           {"bnb_4bit_compute_dtype", eight ? "float32" : torch_name(formats.compute)},
@@ -116,7 +66,7 @@ Json quantization_json(const config::ModelEntry& entry, const plan::Formats& for
           {"llm_int8_enable_fp32_cpu_offload", false},
           {"llm_int8_has_fp16_weight", false},
           {"llm_int8_skip_modules", skip},
-          {"llm_int8_threshold", static_cast<double>(threshold)},
+          {"llm_int8_threshold", threshold ? threshold->value : 6.0},
           {"load_in_4bit", !eight},
           {"load_in_8bit", eight},
           {"quant_method", "bitsandbytes"}};
@@ -154,6 +104,14 @@ Quantized quantize(const Assembly& assembly, const QuantizeRequest& request) {
         .at("quantization")
         .want("8bit or 4bit")
         .hint("add --set quantization=4bit");
+  if (spec.stored.kind == StoredKind::none && !plan::bitsandbytes_converts(spec))
+    throw Error(ErrorKind::unsupported, "not-portable",
+                "transformers never gives the linears of this family to bitsandbytes: it could not read what "
+                "would be written")
+        .in(assembly.directory + "/config.json")
+        .at("/model_type")
+        .saw(spec.model_type)
+        .hint("quantize while loading; --packed-cache keeps the result for the next start");
   if (!plan.formats.eight_bit.empty()) {
     const config::Origin& origin = assembly.entry().quantization_config.load_in_8bit_modules->origin;
     throw Error(ErrorKind::config, "not-portable",
@@ -166,7 +124,10 @@ Quantized quantize(const Assembly& assembly, const QuantizeRequest& request) {
   fs::path target = fs::path(request.directory).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();
   require_free(target);
-  TemporaryDirectory directory(target);
+  std::error_code code;
+  if (target.has_parent_path()) fs::create_directories(target.parent_path(), code);
+  remove_abandoned(target.string());
+  AtomicDirectory directory(target.string());
   ThreadPool pool(assembly.threads);
   model::QuantizedWrite write;
   write.tensors = &assembly.tensors;
@@ -176,12 +137,12 @@ Quantized quantize(const Assembly& assembly, const QuantizeRequest& request) {
   write.pool = &pool;
   write.storage = storage_of(assembly.entry());
   write.max_shard_bytes = request.max_shard_bytes;
-  write.directory = directory.path().string();
+  write.directory = directory.path();
   write.progress = request.progress;
   model::QuantizedResult result = model::write_quantized(write);
   copy_files(assembly.directory, directory.path());
   write_config(assembly, plan, directory.path());
-  directory.commit();
+  while (!directory.commit()) require_free(target);  // taken meanwhile: says so
   return {target.string(), result.bytes, std::move(result.formats)};
 }
 

@@ -168,5 +168,36 @@ TEST_F(CliQuantize, AConfigThatContradictsTheCheckpointIsRefused) {
   }
 }
 
+// What the entry says is what transformers reads: a threshold as it is written, a skip list that names the
+// head once.
+TEST_F(CliQuantize, TheConfigSaysWhatTheEntrySays) {
+  const auto written = [&](const std::string& threshold, const std::string& skip) {
+    const std::string out = scratch_.file("said" + std::to_string(++files_));
+    const Outcome outcome =
+        rhapsode({"quantize", "-c",
+                  config(fixture("golden/llama-bias"),
+                         {"quantization: \"8bit\"", "quantization_config: {llm_int8_threshold: " + threshold +
+                                                        ", llm_int8_skip_modules: " + skip + "}"}),
+                  "--out", out, "--json"});
+    EXPECT_EQ(outcome.code, 0) << outcome.err << outcome.out;
+    return read_json_file(out + "/config.json").at("quantization_config");
+  };
+  EXPECT_EQ(written("3.3", "[o_proj]").at("llm_int8_threshold"), 3.3);
+  EXPECT_EQ(written("0", "[o_proj]").at("llm_int8_threshold"), 0.0);
+  EXPECT_EQ(written("6.0", "[o_proj]").at("llm_int8_skip_modules"), (Json{"o_proj", "lm_head"}));
+  EXPECT_EQ(written("6.0", "[lm_head, o_proj]").at("llm_int8_skip_modules"), (Json{"lm_head", "o_proj"}));
+  EXPECT_EQ(written("6.0", "[head, o_proj]").at("llm_int8_skip_modules"), (Json{"head", "o_proj"}));
+}
+
+// transformers leaves Falcon's linears as they are: it could not read them quantized.
+TEST_F(CliQuantize, AFamilyThatTransformersNeverQuantizesIsNotWritten) {
+  const std::string entry = config(fixture("golden/falcon-sequential"), {"quantization: \"4bit\""});
+  const Outcome outcome = rhapsode({"quantize", "-c", entry, "--out", scratch_.file("falcon"), "--json"});
+  EXPECT_EQ(outcome.code, 8) << outcome.err;
+  EXPECT_EQ(outcome.error_code(), "not-portable");
+  EXPECT_FALSE(std::filesystem::exists(scratch_.file("falcon")));
+  EXPECT_EQ(rhapsode({"plan", "-c", entry, "--json"}).code, 0);  // it still loads quantized
+}
+
 }  // namespace
 }  // namespace rhapsode::testing

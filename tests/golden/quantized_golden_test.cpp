@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "models/paths.h"
+#include "models/seeded_matrix.h"
 #include "quant/codec.h"
 
 namespace rhapsode::quant {
@@ -13,21 +14,6 @@ namespace {
 
 Json fixture() {
   return read_json_file(paths::fixtures() + "/golden/quantized.json");
-}
-
-// The matrix of tools/golden/make_quantized.py.
-std::vector<float> matrix(uint64_t seed, uint64_t count, float spread) {
-  std::vector<float> values(count);
-  uint64_t state = seed;
-  for (float& value : values) {
-    int64_t total = 0;
-    for (int i = 0; i < 4; ++i) {
-      state = state * 6364136223846793005ull + 1442695040888963407ull;
-      total += static_cast<int64_t>(state >> 40);
-    }
-    value = static_cast<float>(total - (int64_t{2} << 24)) / 16777216.0f * spread;
-  }
-  return values;
 }
 
 class Hash {
@@ -101,7 +87,7 @@ TEST(QuantizedGolden, EveryMatrixEqualsTheLibrarys) {
   for (const Json& c : cases) {
     const uint64_t rows = c["rows"], cols = c["cols"];
     const Dtype dtype = *dtype_from_name(c["dtype"].get<std::string>());
-    std::vector<float> x = matrix(c["seed"], rows * cols, c["spread"].get<float>());
+    std::vector<float> x = seeded_matrix(c["seed"], rows * cols, c["spread"].get<float>());
     for (uint64_t k = 0; c["zero_row"].get<bool>() && k < cols; ++k) x[k] = 0.0f;
     for (float& value : x) value = round_to(dtype, value);
     const Hashes found = c["kind"] == "int8" ? int8_matrix(x, cols)
@@ -118,7 +104,7 @@ TEST(QuantizedGolden, EveryMatrixEqualsTheLibrarys) {
 TEST(QuantizedGolden, NestedScalesAreTheLibrarysWithinWhatItsLookUpMisses) {
   for (const Json& c : fixture()["nested"]) {
     const uint64_t rows = c["rows"], cols = c["cols"];
-    std::vector<float> x = matrix(c["seed"], rows * cols, 1.0f), absmax;
+    std::vector<float> x = seeded_matrix(c["seed"], rows * cols, 1.0f), absmax;
     for (float& value : x) value = round_to(Dtype::bf16, value);
     uint8_t codes[kBlockCols];
     for (size_t b = 0; b < x.size(); b += kBlockCols)

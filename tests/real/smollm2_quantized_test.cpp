@@ -38,6 +38,12 @@ const Case kCases[] = {
      {"quantization: \"4bit\"", "quantization_config: {bnb_4bit_compute_dtype: float32}"},
      0.1,
      2e-3},
+    {"fp4",
+     {"quantization: \"4bit\"",
+      "quantization_config: {bnb_4bit_quant_type: fp4, bnb_4bit_use_double_quant: false, "
+      "bnb_4bit_compute_dtype: float32}"},
+     1e-3,
+     1e-5},
 };
 
 class SmolLm2Quantized : public testing::TestWithParam<Case> {

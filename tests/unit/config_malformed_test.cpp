@@ -113,6 +113,13 @@ TEST(ConfigMalformed, WrongTypesAndAmbiguousScalars) {
           {"quantization_config: {bnb_4bit_quant_type: nf5}", "unknown-value@6:50"},
           {"quantization_config: {bnb_4bit_compute_dtype: int8}", "unknown-value@6:53"},
           {"quantization_config: {llm_int8_threshold: -1}", "out-of-range@6:49"},
+          {"quantization: 8bit\n      quantization_config: {llm_int8_skip_modules: [q_proj, \"(\"]}",
+           "bad-skip-entry@7:52"},
+          {"quantization: 4bit\n      quantization_config: {load_in_8bit_modules: \"a(?=b)\"}",
+           "bad-skip-entry@7:51"},
+          {"quantization: 4bit\n      accounting: weights\n      quantization_config: {load_in_8bit_modules: "
+           "q}",
+           "conflict@8:29"},
       },
       kEntry);
 }

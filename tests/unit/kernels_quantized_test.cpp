@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 
 #include "kernels/kernels.h"
@@ -173,6 +174,78 @@ void check_sets(const Matrix& m, uint32_t seed) {
             << set.kernels->name << " " << quant::format_name(m.format) << " cols " << m.cols << " token "
             << t;
     }
+  }
+}
+
+// Weights while loading: every set gives the codec's codes and scales. The values lie on the bounds between
+// codes, one step beside them, and at the ends of what floats hold.
+TEST(KernelsQuantized, WeightBlocksEqualTheCodec) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal;
+  for (const Format format : {Format::nf4, Format::fp4}) {
+    const quant::FourBitCode& code = quant::four_bit_code(format);
+    std::vector<float> x;
+    for (const float scale : {1.0f, 0.37f, 2e-39f, 1e-45f, 3e38f, 0.0f})
+      for (int sign : {1, -1}) {
+        x.push_back(sign * scale);
+        for (uint32_t i = 1; i < quant::kBlockCols; ++i) {
+          const float bound = code.bounds[i % 15] * scale;
+          x.push_back(i < 16 ? bound : i < 32 ? std::nextafter(bound, 9.0f) : std::nextafter(bound, -9.0f));
+        }
+      }
+    for (uint32_t i = 0; i < 40 * quant::kBlockCols; ++i)
+      x.push_back(normal(random) * (i % 97 == 0 ? 30 : 1));
+    const uint64_t blocks = x.size() / quant::kBlockCols;
+    std::vector<uint8_t> expected(x.size());
+    std::vector<float> scales(blocks);
+    for (uint64_t b = 0; b < blocks; ++b)
+      scales[b] =
+          quant::four_bit_block(code, std::span(x).subspan(b * 64, 64), true, expected.data() + b * 64);
+    for (const KernelSet& set : kernel_sets()) {
+      if (!set.supported) continue;
+      std::vector<uint8_t> codes(x.size() + 1, 77);
+      std::vector<float> absmax(blocks);
+      set.kernels->quantize_blocks(format, x.data(), blocks, codes.data(), absmax.data());
+      EXPECT_EQ(codes.back(), 77) << set.kernels->name;
+      codes.pop_back();
+      EXPECT_EQ(codes, expected) << set.kernels->name << code.name;
+      EXPECT_TRUE(equal_bits(absmax, scales)) << set.kernels->name << code.name;
+    }
+  }
+}
+
+TEST(KernelsQuantized, WeightRowsEqualTheCodec) {
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    for (const uint64_t cols : {1u, 7u, 8u, 64u, 75u, 300u}) {
+      std::vector<float> x = tokens(1, cols, static_cast<uint32_t>(cols));
+      for (float& value : x) value = round_to(Dtype::f16, value);
+      std::vector<int8_t> codes(cols + 3), expected(cols);
+      float scale = -1;
+      set.kernels->quantize_int8(x.data(), cols, std::numeric_limits<float>::quiet_NaN(), codes.data(),
+                                 &scale);
+      EXPECT_EQ(scale, quant::int8_row(x, expected.data()));
+      codes.resize(cols);
+      EXPECT_EQ(codes, expected) << set.kernels->name << cols;
+    }
+  }
+}
+
+TEST(KernelsQuantized, WeightsThatAreNotFiniteAreTold) {
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()})
+      for (const uint32_t at : {0u, 63u}) {
+        std::vector<float> x(3 * 64, 0.5f);
+        x[64 + at] = bad;
+        std::vector<uint8_t> codes(x.size());
+        std::vector<float> absmax(3);
+        set.kernels->quantize_blocks(Format::nf4, x.data(), 3, codes.data(), absmax.data());
+        EXPECT_EQ(absmax[0], 0.5f);
+        EXPECT_FALSE(std::isfinite(absmax[1])) << set.kernels->name;
+        EXPECT_EQ(absmax[2], 0.5f);
+        EXPECT_EQ(codes[191], 15);
+      }
   }
 }
 

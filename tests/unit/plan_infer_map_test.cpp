@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "arch/registry.h"
+#include "config/skip_entry.h"
 #include "plan/balance.h"
 
 namespace rhapsode::plan {
@@ -168,11 +169,11 @@ TEST(InferMap, TiedLlama) {
 }
 
 TEST(SkipList, MatchesAtBoundaries) {
-  EXPECT_TRUE(skip_matches("model.layers.1", "model.layers.1.mlp.up_proj"));
-  EXPECT_FALSE(skip_matches("model.layers.1", "model.layers.10.mlp.up_proj"));
-  EXPECT_FALSE(skip_matches("self_attn", "model.layers.1.self_attn.q_proj"));
-  EXPECT_TRUE(skip_matches("q_proj", "model.layers.1.self_attn.q_proj"));
-  EXPECT_TRUE(skip_matches("head", "lm_head"));
+  EXPECT_TRUE(config::skip_matches("model.layers.1", "model.layers.1.mlp.up_proj"));
+  EXPECT_FALSE(config::skip_matches("model.layers.1", "model.layers.10.mlp.up_proj"));
+  EXPECT_FALSE(config::skip_matches("self_attn", "model.layers.1.self_attn.q_proj"));
+  EXPECT_TRUE(config::skip_matches("q_proj", "model.layers.1.self_attn.q_proj"));
+  EXPECT_TRUE(config::skip_matches("head", "lm_head"));
 }
 
 TEST(DeviceOf, PrefixesEndAtDots) {

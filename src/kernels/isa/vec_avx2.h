@@ -217,6 +217,13 @@ inline Mask at_least(F a, F b) {  // a >= b, false for NaN
 inline uint32_t lane_bits(Mask mask) {
   return static_cast<uint32_t>(_mm256_movemask_ps(mask));
 }
+// table[index] of 8 values, index < 8 in each lane.
+inline F table8(const float* values) {
+  return _mm256_loadu_ps(values);
+}
+inline F look_up8(F table, I index) {
+  return _mm256_permutevar8x32_ps(table, index);
+}
 // table[index] of 16 values, index < 16 in each lane.
 struct Table16 {
   F low;

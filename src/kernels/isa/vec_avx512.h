@@ -215,6 +215,12 @@ inline uint32_t lane_bits(Mask mask) {
 struct Table16 {
   F values;
 };
+inline F table8(const float* values) {
+  return _mm512_castps256_ps512(_mm256_loadu_ps(values));
+}
+inline F look_up8(F table, I index) {  // index < 8
+  return _mm512_permutexvar_ps(index, table);
+}
 inline Table16 table16(const float* values) {
   return {_mm512_loadu_ps(values)};
 }

@@ -100,6 +100,56 @@ int32_t narrow_codes(const float* x, uint64_t n, int8_t* codes) {
   return sum;
 }
 
+// The number of bounds of a 4-bit code that lie below y, in four steps of a search.
+class BoundsBelow {
+ public:
+  explicit BoundsBelow(const quant::FourBitCode& code)
+      : middle_(splat(code.bounds[7])), low_(splat(code.bounds[3])), high_(splat(code.bounds[11])) {
+    float quarters[8], eighths[8];
+    for (uint32_t i = 0; i < 8; ++i) {
+      quarters[i] = code.bounds[i < 4 ? 4 * i + 1 : 13];
+      eighths[i] = code.bounds[2 * i];
+    }
+    quarters_ = table8(quarters);
+    eighths_ = table8(eighths);
+  }
+
+  I operator()(F y) const {
+    const Mask upper = less(middle_, y);
+    I at = add_i(one_if(upper), one_if(upper));
+    at = add_i(at, one_if(less(choose(upper, high_, low_), y)));
+    at = add_i(shift_left<1>(at), one_if(less(look_up8(quarters_, at), y)));
+    return add_i(shift_left<1>(at), one_if(less(look_up8(eighths_, at), y)));
+  }
+
+ private:
+  static I one_if(Mask mask) { return bits(choose(mask, from_bits(splat_i(1)), zero())); }
+
+  F middle_, low_, high_, quarters_, eighths_;
+};
+
+void quantize_blocks(Format format, const float* x, uint64_t blocks, uint8_t* codes, float* absmax) {
+  const quant::FourBitCode& code = quant::four_bit_code(format);
+  const BoundsBelow below(code);
+  const I order = splat_table(code.order);
+  for (uint64_t b = 0; b < blocks; ++b, x += quant::kBlockCols, codes += quant::kBlockCols) {
+    I magnitudes = splat_i(0);
+    for (uint64_t k = 0; k < quant::kBlockCols; k += kWidth)
+      magnitudes = larger_i(magnitudes, magnitude_bits(load(x + k)));
+    absmax[b] = largest_magnitude(magnitudes);
+    if (!finite(absmax[b])) {
+      __builtin_memset(codes, 0, quant::kBlockCols);
+      continue;
+    }
+    const F inverse = splat(1.0f / (absmax[b] > 1e-38f ? absmax[b] : 1e-38f));
+    for (uint64_t k = 0; k < quant::kBlockCols; k += kWidth) {
+      I at = below(load(x + k) * inverse);
+      if (!code.ascending) at = and_i(shuffle_bytes(order, at), splat_i(0xff));
+      store_i8(reinterpret_cast<int8_t*>(codes) + k, at);
+    }
+  }
+}
+
 void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales) {
   const quant::FourBitCode& code = quant::four_bit_code(format);
   const auto act_max = static_cast<float>(code.act_max);

@@ -72,6 +72,7 @@ constexpr Kernels table(std::string_view name) {
       .probe_int16 = probe_int16,
       .probe_int8 = probe_int8,
       .probe_int8_words = probe_int8_words,
+      .quantize_blocks = quantize_blocks,
   };
 }
 

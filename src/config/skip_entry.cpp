@@ -1,11 +1,11 @@
 // See skip_entry.h. A pattern is run on sets of positions, never back and forth: no entry takes longer than
 // its length times that of the name.
-#include "plan/skip_entry.h"
+#include "config/skip_entry.h"
 
 #include <bitset>
 #include <vector>
 
-namespace rhapsode::plan {
+namespace rhapsode::config {
 namespace {
 
 constexpr uint32_t kUnlimited = UINT32_MAX;
@@ -280,4 +280,4 @@ bool skip_matches(const std::string& entry, const std::string& module) {
   return false;
 }
 
-}  // namespace rhapsode::plan
+}  // namespace rhapsode::config

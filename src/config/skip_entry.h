@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-namespace rhapsode::plan {
+namespace rhapsode::config {
 
 // What is wrong with an entry; nullopt where it can be matched. Lookarounds, references, flags and possessive
 // repeats are not built.
@@ -14,4 +14,4 @@ std::optional<std::string> skip_entry_problem(const std::string& entry);
 // Whether an entry names this module. An entry with a problem matches as a suffix only.
 bool skip_matches(const std::string& entry, const std::string& module);
 
-}  // namespace rhapsode::plan
+}  // namespace rhapsode::config

@@ -1,6 +1,6 @@
 // Skip entries against transformers' own rule, and what cannot be matched.
+#include "config/skip_entry.h"
 #include "models/paths.h"
-#include "plan/skip_entry.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 
 #include "base/json.h"
 
-namespace rhapsode::plan {
+namespace rhapsode::config {
 namespace {
 
 TEST(SkipEntry, NamesTheModulesThatTransformersSkips) {
@@ -39,4 +39,4 @@ TEST(SkipEntry, NoPatternTakesLong) {
 }
 
 }  // namespace
-}  // namespace rhapsode::plan
+}  // namespace rhapsode::config
