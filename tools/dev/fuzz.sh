@@ -22,7 +22,7 @@ for program in "${programs[@]}"; do
   [[ $name != gguf_fuzz ]] || longest=16384
   start=$(date +%s.%N)
   result=ok
-  "$program" -runs="$runs" -timeout=30 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len="$longest" -print_final_stats=1 \
+  "$program" -runs="$runs" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len="$longest" -print_final_stats=1 \
     -artifact_prefix="$build/crashes/$name-" "$found" $seeds >"$log" 2>&1 || result="FAILED, see $log"
   if [[ $result == ok ]]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
   executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
