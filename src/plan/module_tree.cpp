@@ -135,11 +135,22 @@ class Builder {
   }
 
   Module linear(const std::string& name, uint64_t rows, uint64_t cols, bool bias) const {
+    if (spec_.linear == arch::LinearKind::ternary_over) return bit_linear(name, rows, cols, bias);
     const double elements = static_cast<double>(rows * cols);
     double bytes = elements * width_;
     if (is_quantized(name)) bytes = options_.bits == CountedBits::eight ? elements : elements / 2;
     Module module{name, false, {{"weight", bytes}}, {}, {}};
     if (bias) module.parameters.push_back({"bias", dense(rows)});
+    if (spec_.linear == arch::LinearKind::ternary_times) module.buffers = {{"weight_scale", dense(1)}};
+    return module;
+  }
+
+  // BitLinear, which transformers puts there before it plans: four rows in a byte, and nothing is a
+  // parameter. Its AutoBitLinear is planned at full width, whatever the file holds.
+  Module bit_linear(const std::string& name, uint64_t rows, uint64_t cols, bool bias) const {
+    const double packed = static_cast<double>(rows / arch::kPackedRows * cols);
+    Module module{name, false, {}, {{"weight", packed}, {"weight_scale", dense(1)}}, {}};
+    if (bias) module.buffers.push_back({"bias", dense(rows)});
     return module;
   }
 
@@ -172,6 +183,10 @@ void add_sizes(const Module& module, const std::vector<std::string>& above, Tree
 
 bool bitsandbytes_converts(const arch::Spec& spec) {
   return spec.model_type != "falcon";
+}
+
+bool has_reserving_quantizer(const arch::Spec& spec, const TreeOptions& options) {
+  return options.bits != CountedBits::dense || spec.linear != arch::LinearKind::dense;
 }
 
 ModuleNames module_names(const arch::Spec& spec) {

@@ -1,5 +1,6 @@
 // A model as transformers sees it before its weights are loaded: modules in their order with the bytes of
-// their parameters and buffers. What `accounting: weights` counts; knows no machine and no packed format.
+// their parameters and buffers. What `accounting: weights` counts; knows no machine and none of our packed
+// formats.
 #pragma once
 
 #include <map>
@@ -40,6 +41,10 @@ struct TreeOptions {
 // Whether transformers gives this family's linears to bitsandbytes. Falcon's are a class of their own there,
 // which it leaves as they are.
 bool bitsandbytes_converts(const arch::Spec& spec);
+
+// Whether transformers' quantizer keeps a share of every device for itself while it plans
+// (adjust_max_memory).
+bool has_reserving_quantizer(const arch::Spec& spec, const TreeOptions& options);
 
 // What transformers calls the parts of a model of this family.
 struct ModuleNames {

@@ -202,7 +202,7 @@ class Layout {
       options.skip_modules = entry.quantization_config.llm_int8_skip_modules->value;
     const ModuleTree tree = module_tree(request_.architecture->spec, *request_.tensors, options);
     const BudgetRequest budgets{strategy_, limits_.budgets, limits_.user_given,
-                                options.bits != CountedBits::dense};
+                                has_reserving_quantizer(request_.architecture->spec, options)};
     const ModuleMap map = infer_map(tree, strategy_budgets(tree, budgets));
     std::vector<size_t> home;
     for (const Unit& unit : problem.units)

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <sstream>
 
+#include "arch/linear_kind.h"
 #include "arch/registry.h"
 #include "base/json.h"
 #include "models/golden_model.h"
@@ -60,28 +61,35 @@ std::string shown(const ModuleMap& map) {
   return text;
 }
 
-ModuleTree tree_of(const Json& entry) {
+struct Counted {
+  ModuleTree tree;
+  bool reserving = false;
+};
+
+Counted counted(const Json& entry) {
   Json config = entry.at("config");
   if (!config.contains("hidden_act")) config["hidden_act"] = "silu";  // no size depends on it
   const arch::Architecture architecture = arch::parse_architecture(config.dump(), "plans.json");
-  const arch::ModelTensors tensors =
-      architecture.family->tensors(architecture.spec, [&](const std::string& name) {
-        return name.ends_with(".ln_attn.weight") &&
-               architecture.spec.residual == arch::ResidualKind::parallel_two;
-      });
+  arch::ModelTensors tensors = architecture.family->tensors(architecture.spec, [&](const std::string& name) {
+    return name.ends_with(".ln_attn.weight") &&
+           architecture.spec.residual == arch::ResidualKind::parallel_two;
+  });
+  arch::apply_linear_kind(
+      architecture.spec, [](const std::string&) { return uint64_t{0}; }, tensors);
   TreeOptions options;
   options.dtype = *dtype_from_torch_name(entry.at("dtype").get<std::string>());
   const int bits = entry.at("bits");
   options.bits = bits == 8 ? CountedBits::eight : bits == 4 ? CountedBits::four : CountedBits::dense;
   options.skip_modules = entry.at("skip").get<std::vector<std::string>>();
-  return module_tree(architecture.spec, tensors, options);
+  return {module_tree(architecture.spec, tensors, options),
+          has_reserving_quantizer(architecture.spec, options)};
 }
 
 TEST(PlanGolden, MapsEqualTransformers) {
   const Json entries = read_json_file(golden_directory("plans.json"));
   size_t compared = 0, different = 0;
   for (const Json& entry : entries) {
-    const ModuleTree tree = tree_of(entry);
+    const auto [tree, reserving] = counted(entry);
     const std::string label = fmt::format("{} {} {} bits", entry.at("config").dump(),
                                           entry.at("dtype").dump(), entry.at("bits").dump());
     EXPECT_EQ(tree_sizes(tree).of(""), entry.at("total").get<double>()) << label;
@@ -90,7 +98,7 @@ TEST(PlanGolden, MapsEqualTransformers) {
       request.strategy = strategy_named(golden.at(0));
       for (const auto& [device, bytes] : golden.at(1).items()) request.limits[device_named(device)] = bytes;
       request.user_given = !golden.at(2).get<bool>();
-      request.quantized = entry.at("bits") != 0;
+      request.quantized = reserving;
       const ModuleMap found = infer_map(tree, strategy_budgets(tree, request));
       const ModuleMap expected = expanded(golden.at(3));
       ++compared;

@@ -46,6 +46,8 @@ BIG = [
     ("gpt_neox", dict(hidden_size=2560, intermediate_size=10240, num_hidden_layers=32, num_attention_heads=32,
                       vocab_size=50432, rotary_pct=0.25, tie_word_embeddings=False)),
 ]
+BITNET = ("bitnet", dict(hidden_size=2560, intermediate_size=6912, num_hidden_layers=30, num_attention_heads=20,
+                         num_key_value_heads=5, vocab_size=128256, tie_word_embeddings=True))
 FAMILIES = sorted({family for family, _ in BIG})
 SMALL_PER_FAMILY = 4
 DTYPES = ["bfloat16", "float16", "float32"]
@@ -81,11 +83,36 @@ def small(family, rng):
     return config
 
 
+def ternary(rng):
+    """Configurations of checkpoints whose projections are ternary already."""
+    models = [BITNET]
+    for family in ["bitnet", "llama", "qwen2", "bitnet", "llama"]:
+        config = small(family, rng)
+        config["intermediate_size"] -= config["intermediate_size"] % 4
+        models.append((family, config))
+    for family, config in models:
+        for linear_class, mode in [("bitlinear", "offline"), ("autobitlinear", "offline"), ("autobitlinear", "online")]:
+            method = dict(quant_method="bitnet", linear_class=linear_class, quantization_mode=mode,
+                          use_rms_norm=rng.random() < 0.3)
+            yield family, dict(config, quantization_config=method)
+
+
+def quantizer_of(config, bits, skip):
+    from transformers import BitsAndBytesConfig
+    from transformers.quantizers import AutoHfQuantizer
+
+    if "quantization_config" in config:
+        return AutoHfQuantizer.from_config(dict(config["quantization_config"]), pre_quantized=True)
+    if bits == 0:
+        return None
+    wanted = BitsAndBytesConfig(load_in_8bit=bits == 8, load_in_4bit=bits == 4, llm_int8_skip_modules=skip)
+    return AutoHfQuantizer.from_config(wanted, pre_quantized=False)
+
+
 def build(family, config, dtype, bits, skip):
     """The model on the meta device as from_pretrained has it when it plans, and its quantizer."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
-    from transformers.quantizers import AutoHfQuantizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
@@ -93,11 +120,9 @@ def build(family, config, dtype, bits, skip):
         with torch.device("meta"):
             parsed = AutoConfig.for_model(family, **config)
             model = AutoModelForCausalLM.from_config(parsed, dtype=getattr(torch, dtype))
-            if bits == 0:
-                return model, None
-            wanted = BitsAndBytesConfig(load_in_8bit=bits == 8, load_in_4bit=bits == 4, llm_int8_skip_modules=skip)
-            quantizer = AutoHfQuantizer.from_config(wanted, pre_quantized=False)
-            quantizer.preprocess_model(model=model, dtype=getattr(torch, dtype), device_map="auto")
+            quantizer = quantizer_of(config, bits, skip)
+            if quantizer is not None:
+                quantizer.preprocess_model(model=model, dtype=getattr(torch, dtype), device_map="auto")
             return model, quantizer
     finally:
         torch.set_default_dtype(before)
@@ -198,23 +223,30 @@ def cases_of(model, quantizer, count, rng):
     return out
 
 
+def variants(rng):
+    """Models with the dtype and the quantization to plan them in."""
+    models = list(BIG)
+    for family in FAMILIES:
+        models += [(family, small(family, rng)) for _ in range(SMALL_PER_FAMILY)]
+    for family, config in models:
+        for bits in [0, 8, 4]:
+            dtype = rng.choice(DTYPES)
+            yield family, config, dtype, bits, rng.choice(SKIPS) if bits and rng.random() < 0.3 else None
+    for family, config in ternary(rng):
+        yield family, config, rng.choice(DTYPES), 0, None
+
+
 def main():
     pins.settle()
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 11
     rng = random.Random(20)
-    models = list(BIG)
-    for family in FAMILIES:
-        models += [(family, small(family, rng)) for _ in range(SMALL_PER_FAMILY)]
     entries, total = [], 0
-    for family, config in models:
-        for bits in [0, 8, 4]:
-            dtype = rng.choice(DTYPES)
-            skip = rng.choice(SKIPS) if bits and rng.random() < 0.3 else None
-            model, quantizer = build(family, config, dtype, bits, skip)
-            cases = cases_of(model, quantizer, count, rng)
-            total += len(cases)
-            entries.append(dict(config=dict(config, model_type=family), dtype=dtype, bits=bits, skip=skip or [],
-                                total=unit_sizes(model, quantizer)[0], cases=cases))
+    for family, config, dtype, bits, skip in variants(rng):
+        model, quantizer = build(family, config, dtype, bits, skip)
+        cases = cases_of(model, quantizer, count, rng)
+        total += len(cases)
+        entries.append(dict(config=dict(config, model_type=family), dtype=dtype, bits=bits, skip=skip or [],
+                            total=unit_sizes(model, quantizer)[0], cases=cases))
     text = "[\n" + ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries) + "\n]\n"
     (pins.FIXTURES / "plans.json").write_text(text)
     print(f"{total} cases of {len(entries)} models, {len(text)} bytes")
