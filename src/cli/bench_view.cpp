@@ -66,6 +66,7 @@ OrderedJson bench_json(const runtime::BenchResult& r, const runtime::BenchOption
   out["cpu"] = r.cpu;
   out["isa"] = r.isa;
   out["threads"] = r.threads;
+  out["access"] = {{"bytes_ahead", r.access_bytes}, {"source", r.access_source}};
   out["prompt_tokens"] = options.prompt_tokens;
   out["new_tokens"] = options.new_tokens;
   out["prompt_tokens_per_s"] = r.prompt_tokens_per_s;
@@ -104,6 +105,7 @@ std::string bench_text(const runtime::BenchResult& r, const runtime::BenchOption
                                                options.sequences, r.batch_tokens_per_s, r.batch_speedup)) +
          fmt::format("\nfirst token of {} prompt tokens {:.0f} ms, load {:.0f} ms\n", options.prompt_tokens,
                      r.first_token_ms, r.load_ms) +
+         fmt::format("weights asked for {} bytes ahead ({})\n", r.access_bytes, r.access_source) +
          fmt::format("planned {:.1f} MB, peak {:.1f} MB\n", static_cast<double>(r.plan_bytes) / 1e6,
                      static_cast<double>(r.peak_rss_bytes) / 1e6);
 }

@@ -64,17 +64,31 @@ uint32_t threads_of(const Globals& globals) {
              : static_cast<uint32_t>(read_integer("--threads", globals.threads, 1, kMost));
 }
 
+namespace {
+
+// $XDG_CACHE_HOME/rhapsode, or null where no variable says where caches are.
+std::optional<std::filesystem::path> own_cache() {
+  if (const auto cache = environment("XDG_CACHE_HOME"); cache && !cache->empty())
+    return std::filesystem::path(*cache) / "rhapsode";
+  if (const auto home = environment("HOME"); home && !home->empty())
+    return std::filesystem::path(*home) / ".cache" / "rhapsode";
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::string default_packed_cache() {
-  std::string cache = environment("XDG_CACHE_HOME").value_or("");
-  if (cache.empty()) {
-    const std::string home = environment("HOME").value_or("");
-    if (home.empty())
-      throw Error(ErrorKind::config, "no-home", "no variable says where caches are")
-          .want("HOME or XDG_CACHE_HOME")
-          .hint("name a directory: --packed-cache DIR");
-    cache = home + "/.cache";
-  }
-  return (std::filesystem::path(cache) / "rhapsode" / "packed").string();
+  const auto cache = own_cache();
+  if (!cache)
+    throw Error(ErrorKind::config, "no-home", "no variable says where caches are")
+        .want("HOME or XDG_CACHE_HOME")
+        .hint("name a directory: --packed-cache DIR");
+  return (*cache / "packed").string();
+}
+
+std::string access_file() {
+  const auto cache = own_cache();
+  return cache ? (*cache / "access.json").string() : std::string();
 }
 
 std::string packed_cache_of(const Globals& globals, const config::ModelEntry* entry) {

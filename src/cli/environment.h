@@ -29,6 +29,9 @@ std::string packed_cache_of(const Globals& globals, const config::ModelEntry* en
 // Where it is when it is on: $XDG_CACHE_HOME/rhapsode/packed.
 std::string default_packed_cache();
 
+// What was measured of this machine: $XDG_CACHE_HOME/rhapsode/access.json; empty where there is no home.
+std::string access_file();
+
 // Where the active model's files are.
 std::string model_directory(const config::ModelEntry& entry, const Globals& globals);
 

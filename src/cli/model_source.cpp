@@ -24,6 +24,7 @@ runtime::Assembly open_model(const Globals& globals, const std::string& command,
   settings.isa = globals.isa;
   settings.machine = machine_of(globals);
   settings.packed_cache = [&](const config::ModelEntry& entry) { return packed_cache_of(globals, &entry); };
+  settings.access_file = access_file();
   settings.tokenizer = need != TextNeed::none;
   runtime::Assembly assembly = runtime::assemble(settings);
   if (need == TextNeed::required && assembly.unread_text_bytes > 0)

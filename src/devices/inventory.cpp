@@ -10,6 +10,10 @@
 
 #include "base/thread_pool.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace rhapsode::devices {
 namespace {
 
@@ -57,6 +61,14 @@ std::string cpu_name() {
   for (std::string line; std::getline(in, line);)
     if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
   return "unknown CPU";
+}
+
+uint32_t cpu_signature() {
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0) return eax;
+#endif
+  return 0;
 }
 
 constexpr const char* kMembership = "/proc/self/cgroup";
@@ -132,6 +144,7 @@ uint64_t memory_within_reach() {
 Inventory read_inventory() {
   Inventory inventory;
   inventory.cpu_name = cpu_name();
+  inventory.cpu_signature = cpu_signature();
   inventory.cores = usable_cores();
   const SystemMemory memory = system_memory();
   inventory.ram_bytes = proc_bytes("/proc/meminfo", "MemTotal").value_or(memory.total);

@@ -8,8 +8,9 @@ namespace rhapsode::devices {
 
 struct Inventory {
   std::string cpu_name;
-  uint32_t cores = 1;      // usable by this process
-  uint64_t ram_bytes = 0;  // of the machine
+  uint32_t cpu_signature = 0;  // family, model and stepping as CPUID gives them; 0 where there is none
+  uint32_t cores = 1;          // usable by this process
+  uint64_t ram_bytes = 0;      // of the machine
   uint64_t available_bytes =
       0;  // that can still be taken: the smaller of MemAvailable and what the cgroup leaves
   uint64_t cgroup_limit_bytes = 0;  // 0 = none

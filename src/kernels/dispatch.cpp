@@ -11,6 +11,9 @@
 #endif
 
 namespace rhapsode::kernels {
+
+Access access;
+
 namespace {
 
 #if defined(__x86_64__)
@@ -66,7 +69,10 @@ std::span<const KernelSet> kernel_sets() {
 const Kernels& select_kernels(std::string_view name) {
   for (const KernelSet& set : kernel_sets()) {
     if (name.empty() ? !set.supported : set.kernels->name != name) continue;
-    if (set.supported) return *set.kernels;
+    if (set.supported) {
+      access = set.kernels->usual_access;
+      return *set.kernels;
+    }
     throw Error(ErrorKind::unsupported, "isa-not-available", "this CPU cannot run the kernel set asked for")
         .saw(std::string(name) + ", which needs " + std::string(set.needs))
         .want(names(true))

@@ -19,6 +19,7 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/access.h"
 #include "quant/formats.h"
 #include "tensor/dtype.h"
 
@@ -199,6 +200,7 @@ struct Kernels {
                      uint64_t c_stride, bool first);
   void (*finish_trits)(int32_t code_sum, float* c);
   uint32_t gemm_tokens;  // rows of the register tile (6 for AVX2, 12 for AVX-512)
+  Access usual_access;   // where nothing was measured
 
   // Rows of length n; D is f32, f16 or bf16: results are rounded to D (kept as float).
   void (*round_row)(Dtype D, float* x, uint64_t n);
@@ -263,7 +265,8 @@ struct KernelSet {
 std::span<const KernelSet> kernel_sets();
 
 // The best supported set, or the named one. Throws Error(usage, "unknown-isa") for a name that is not built
-// and Error(unsupported, "isa-not-available") for one that this CPU cannot run.
+// and Error(unsupported, "isa-not-available") for one that this CPU cannot run. Kernels follow its usual
+// access from now on.
 const Kernels& select_kernels(std::string_view name = {});
 
 }  // namespace rhapsode::kernels

@@ -41,6 +41,7 @@ constinit const Kernels kReference = {
     .tile_trits = reference::tile_trits,
     .finish_trits = reference::finish_trits,
     .gemm_tokens = reference::kGemmTokens,
+    .usual_access = {},
     .round_row = reference::round_row,
     .add = reference::add,
     .add_bias = reference::add_bias,

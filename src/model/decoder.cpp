@@ -501,6 +501,8 @@ void Decoder::forward(std::span<const Span> spans) {
   assert(tokens <= limits_.chunk_tokens && rows <= limits_.logits_rows);
   if (times_ != nullptr) times_->members.resize(pool_->threads());
   std::vector<Pass> members(pool_->threads(), Pass(*this, spans));
+  const bool tunes = access_tuner_ != nullptr && tokens == 1;
+  if (tunes) access_tuner_->begin();
   const size_t units = weights_->layers.size() + 1;
   for (size_t first = 0; first < units;) {
     if (weights_->is_staged(first)) weights_->bring(first, *pool_);
@@ -510,6 +512,7 @@ void Decoder::forward(std::span<const Span> spans) {
     pool_->run([&](uint32_t member) { members[member].run(member, first, end); });
     first = end;
   }
+  if (tunes) access_tuner_->end();
   if (after_pass_) after_pass_();
   for (const Span& span : spans) span.sequence->length += span.ids.size();
 }

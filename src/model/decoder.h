@@ -11,6 +11,7 @@
 #include "arch/spec.h"
 #include "base/thread_pool.h"
 #include "devices/device.h"
+#include "model/access_tuner.h"
 #include "model/attention.h"
 #include "model/head_screen.h"
 #include "model/kv_cache.h"
@@ -77,6 +78,9 @@ class Decoder {
   void before_pass(std::function<void()> check) { before_pass_ = std::move(check); }
   void after_pass(std::function<void()> check) { after_pass_ = std::move(check); }
 
+  // Times passes of one token, where no weights are brought; outlives the passes. Null: no more.
+  void tune_access(AccessTuner* tuner) { access_tuner_ = tuner; }
+
   // For tests and parity traces: called with the hidden state after the embedding (layer 0) and after each
   // layer.
   using Observer = std::function<void(uint64_t layer, const float* hidden, uint64_t stride, uint32_t tokens)>;
@@ -108,6 +112,7 @@ class Decoder {
   std::function<void()> before_pass_, after_pass_;
   Observer observer_;
   SectionTimes* times_ = nullptr;
+  AccessTuner* access_tuner_ = nullptr;
   std::optional<HeadScreen> screen_;
 };
 

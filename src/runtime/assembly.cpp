@@ -97,7 +97,8 @@ Assembly assemble(const Settings& settings) {
                     settings.machine,
                     &kernels::select_kernels(settings.isa),
                     settings.threads > 0 ? settings.threads : usable_cores(),
-                    packed_cache};
+                    packed_cache,
+                    settings.access_file};
   if (settings.tokenizer) read_text(assembly);
   return assembly;
 }

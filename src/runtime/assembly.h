@@ -28,7 +28,8 @@ struct Settings {
   std::optional<config::Machine> machine;  // virtual devices, over the entry's `devices`
   // The directory of the entry's packed caches, or empty: none. Not set: none.
   std::function<std::string(const config::ModelEntry&)> packed_cache;
-  bool tokenizer = true;  // false: ids in, ids out; tokenizer files are not touched
+  std::string access_file;  // of runtime/access_record.h; empty: kernels keep their usual access
+  bool tokenizer = true;    // false: ids in, ids out; tokenizer files are not touched
 };
 
 struct Assembly {
@@ -49,6 +50,7 @@ struct Assembly {
   const kernels::Kernels* kernels = nullptr;
   uint32_t threads = 1;
   std::string packed_cache;  // directory of packed caches; empty: none
+  std::string access_file;   // as in Settings
 
   const config::ModelEntry& entry() const { return config.active(); }
 };

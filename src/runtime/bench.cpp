@@ -117,6 +117,7 @@ BenchResult bench(Session& session, const BenchOptions& options,
   ThreadPool pool(assembly.threads);
   std::optional<devices::RooflineProbe> probe;
   std::vector<double> prompt_ms, decode_ms, batch_ms, speedups;
+  session.settle_access();
   for (uint32_t i = 0; i < options.rounds; ++i) {
     say("round " + std::to_string(i + 1) + " of " + std::to_string(options.rounds));
     const BenchRound round = bench_round(session, options);
@@ -137,6 +138,8 @@ BenchResult bench(Session& session, const BenchOptions& options,
   out.cpu = assembly.inventory.cpu_name;
   out.isa = assembly.kernels->name;
   out.threads = assembly.threads;
+  out.access_bytes = session.access_bytes();
+  out.access_source = Session::access_source_name(session.access_source());
   out.load_ms = session.load_ms();
   out.first_token_ms = median(prompt_ms);
   out.weight_bytes_per_token = layers_bytes(assembly.tensors, plan.formats) + head_bytes_per_pass(session);

@@ -21,6 +21,8 @@ struct BenchOptions {
 struct BenchResult {
   std::string cpu, isa;
   uint32_t threads = 1;
+  uint32_t access_bytes = 0;  // Session::access_bytes() and its source
+  std::string access_source;
   devices::Roofline roofline;
   double load_ms = 0;
   double prompt_tokens_per_s = 0, decode_tokens_per_s = 0;  // medians of the rounds

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "devices/file_faults.h"
 #include "model/places.h"
+#include "runtime/access_record.h"
 
 namespace rhapsode::runtime {
 namespace {
@@ -52,6 +53,16 @@ uint64_t most_resident(const plan::Plan& plan) {
   return bytes;
 }
 
+// Less than this lies in caches for the most part, and says little of memory.
+constexpr uint64_t kTunedBytes = 128 << 20;
+
+bool is_worth_tuning(const plan::Plan& plan, const model::Weights& weights) {
+  uint64_t bytes = 0;
+  for (const plan::DevicePlan& device : plan.devices) bytes += device.weights_bytes;
+  const auto staged = [](const model::StagedUnit& unit) { return unit.bytes > 0; };
+  return bytes >= kTunedBytes && std::none_of(weights.staged.begin(), weights.staged.end(), staged);
+}
+
 }  // namespace
 
 Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequences,
@@ -85,7 +96,51 @@ Session::Session(const Assembly& assembly, const plan::Plan& plan, uint64_t sequ
   decoder_->after_pass([&packed_cache = assembly.packed_cache] {
     if (devices::file_bytes_lost()) throw packed_cache_lost(packed_cache);
   });
+  choose_access();
   load_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+const char* Session::access_source_name(AccessSource source) {
+  constexpr const char* kNames[] = {"usual", "recorded", "measuring", "measured"};
+  return kNames[static_cast<size_t>(source)];
+}
+
+void Session::settle_access() {
+  constexpr uint32_t kId = 0;
+  while (access_source_ == AccessSource::measuring) {
+    model::Sequence sequence;
+    const model::Span span{&sequence, {&kId, 1}, 1, 0, false, {1, {}}};
+    for (uint64_t i = 0; i < plan_.limits.context_tokens && access_source_ == AccessSource::measuring; ++i)
+      decoder_->forward({&span, 1});
+    cache_->release(sequence);
+  }
+}
+
+void Session::choose_access() {
+  const quant::Format format = weights_.layers.front().down.parts.front().format.format;
+  access_knob_ = model::access_knob(format);
+  if (assembly_->access_file.empty() || !is_worth_tuning(plan_, weights_)) return;
+  const devices::Inventory& machine = assembly_->inventory;
+  const bool streamed = access_knob_ == &kernels::Access::streamed;
+  const AccessKey key{fmt::format("{} {:x}", machine.cpu_name, machine.cpu_signature),
+                      std::string(assembly_->kernels->name), plan_.limits.threads,
+                      streamed ? "streamed" : "unpacked"};
+  if (const auto choice = recorded_access(assembly_->access_file, key)) {
+    kernels::access.*access_knob_ = choice->bytes;
+    access_source_ = AccessSource::recorded;
+    return;
+  }
+  access_source_ = AccessSource::measuring;
+  access_tuner_ = std::make_unique<model::AccessTuner>(
+      access_knob_, [this, key](const model::AccessTuner::Choice& choice) {
+        access_source_ = AccessSource::measured;
+        try {
+          record_access(assembly_->access_file, key, choice);
+        } catch (const std::exception& error) {  // the choice holds for this process alone
+          access_problem_ = error.what();
+        }
+      });
+  decoder_->tune_access(access_tuner_.get());
 }
 
 }  // namespace rhapsode::runtime

@@ -28,6 +28,15 @@ class Session {
   const plan::Plan& plan() const { return plan_; }
   double load_ms() const { return load_ms_; }
 
+  // How far ahead kernels ask for this model's weights, and why.
+  enum class AccessSource : uint8_t { usual, recorded, measuring, measured };
+  static const char* access_source_name(AccessSource source);
+  // Passes of one token until nothing is left to measure, so that what is timed afterwards is all alike.
+  void settle_access();
+  AccessSource access_source() const { return access_source_; }
+  const std::string& access_problem() const { return access_problem_; }  // why it could not be recorded
+  uint32_t access_bytes() const { return kernels::access.*access_knob_; }
+
   // What the last request left in the cache (GenerateRequest::keep_sequence): ids and their sequence.
   struct Kept {
     std::vector<uint32_t> ids;
@@ -36,6 +45,8 @@ class Session {
   Kept& kept() { return kept_; }
 
  private:
+  void choose_access();
+
   const Assembly* assembly_;
   plan::Plan plan_;
   double load_ms_ = 0;
@@ -45,6 +56,10 @@ class Session {
   std::unique_ptr<model::KvCache> cache_;
   std::unique_ptr<devices::MemoryWatch> memory_;  // its address is the decoder's
   std::unique_ptr<model::Decoder> decoder_;
+  std::unique_ptr<model::AccessTuner> access_tuner_;  // its address is the decoder's
+  uint32_t kernels::Access::*access_knob_ = &kernels::Access::streamed;
+  AccessSource access_source_ = AccessSource::usual;
+  std::string access_problem_;
   Kept kept_;
 };
 

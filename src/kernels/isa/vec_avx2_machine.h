@@ -6,21 +6,15 @@
 
 #include <cstdint>
 
+#include "kernels/isa/vec_prefetch.h"
+
 namespace rhapsode::kernels {
 namespace {
 
-// Zen 3 streams faster without software prefetch at every distance tried.
-inline void prefetch_ahead(const uint8_t*) {}
-// Of kernels that compute more than they read: most of a page ahead, since the machine's own prefetch stops
-// at its end.
-inline void prefetch_far(const uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p) + 3072, _MM_HINT_T0);
-}
-
-// Of attention to few rows, whose cache comes in pieces of some pages: into the second cache.
-inline void prefetch_beside(const uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
-}
+// Zen 3 reads fastest without software prefetch at every distance tried; a kernel that also computes gains by
+// it, most of a page ahead where there is much to compute, since the machine's own prefetch stops at its end.
+constexpr uint32_t kProbeAhead = 0;
+constexpr Access kUsualAccess{.streamed = 1024, .unpacked = 3072};
 
 // Register tile: 6 tokens by 16 of the 32 rows; few tokens take all 32 rows at once to have enough chains in
 // flight.

@@ -6,21 +6,14 @@
 
 #include <cstdint>
 
+#include "kernels/isa/vec_prefetch.h"
+
 namespace rhapsode::kernels {
 namespace {
 
 // Zen 5 needs 2 KiB of software prefetch to reach its bandwidth (57-64 against 54-56 GB/s with two threads).
-inline void prefetch_ahead(const uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p) + 2048, _MM_HINT_T0);
-}
-inline void prefetch_far(const uint8_t* p) {
-  prefetch_ahead(p);
-}
-
-// Of attention to few rows, whose cache comes in pieces of some pages: into the second cache.
-inline void prefetch_beside(const uint8_t* p) {
-  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1);
-}
+constexpr uint32_t kProbeAhead = 2048;
+constexpr Access kUsualAccess{.streamed = 2048, .unpacked = 2048};
 
 // Register tile: 12 tokens by all 32 rows of a panel: 24 accumulators of the 32 registers.
 constexpr uint32_t kGemmTokens = 12;

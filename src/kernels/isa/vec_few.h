@@ -53,7 +53,7 @@ struct FewDense {
       const float* x = a + k * kGemmTokens;
       if (first == 0)
         for (uint64_t line = 0; line < kPairBytes<Fmt>; line += 64)
-          prefetch_far(panel + k / 2 * kPairBytes<Fmt> + line);
+          prefetch_unpacked(panel + k / 2 * kPairBytes<Fmt> + line);
       // The odd columns are loaded again rather than kept: registers are short.
       add_column<Rows, Vectors>(sums, x,
                                 [&](uint32_t v) { return load_pair<Fmt>(panel, k, first + v).even; });
@@ -83,7 +83,7 @@ template <uint32_t Tokens, class Ahead>
   at_each<Tokens>([&](auto t) { first[decltype(t)::value] = second[decltype(t)::value] = splat_i(0); });
 #pragma GCC unroll 1
   for (uint32_t step = 0; step < kStripSteps; ++step, codes += 64) {
-    prefetch_far(codes);
+    prefetch_unpacked(codes);
     ahead(step);
     const I dwords = load_dwords(codes);
     const FourColumns low = look_up(table, low_nibbles(dwords));

@@ -76,7 +76,7 @@ inline StripSums strip_sums(const CodeTable& table, const uint8_t* codes, const 
       [&](auto v) { first[decltype(v)::value] = second[decltype(v)::value] = splat_i(0); });
 #pragma GCC unroll 1
   for (uint32_t step = 0; step < kStripSteps; ++step, codes += kStripRows * 4, x += 8) {
-    prefetch_far(codes);
+    prefetch_unpacked(codes);
     ahead(step);
     const I x0 = splat_qword(x), x1 = splat_qword(x + 4);
     at_each<kStripVectors>([&](auto at) {

@@ -55,7 +55,7 @@ inline void gemv_panels(const uint8_t* const* panels, const float* x, uint64_t c
     const F x0 = splat_from(x + k), x1 = splat_from(x + k + 1);
     for (uint32_t p = 0; p < Panels; ++p) {
       for (uint64_t line = 0; line < kPairBytes<Fmt>; line += 64)
-        prefetch_ahead(panels[p] + k / 2 * kPairBytes<Fmt> + line);
+        prefetch_streamed(panels[p] + k / 2 * kPairBytes<Fmt> + line);
       for (uint32_t v = 0; v < kPanelVectors; ++v) {
         const Pair w = load_pair<Fmt>(panels[p], k, v);
         sums[p][v] = fma(w.odd, x1, fma(w.even, x0, sums[p][v]));

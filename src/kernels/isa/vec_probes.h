@@ -17,7 +17,7 @@ inline uint32_t read_streams(const uint8_t* const* streams, uint64_t bytes) {
   for (uint64_t at = 0; at < bytes; at += kVectors * kVectorBytes) {
     for (uint32_t s = 0; s < Streams; ++s) {
       for (uint64_t line = 0; line < kVectors * kVectorBytes; line += 64)
-        prefetch_ahead(streams[s] + at + line);
+        prefetch_at(streams[s] + at + line, kProbeAhead);
       for (uint32_t v = 0; v < kVectors; ++v)
         found[v] = or_i(found[v], load_dwords(streams[s] + at + v * kVectorBytes));
     }

@@ -26,7 +26,7 @@ inline void gemv_int8_panels(const uint8_t* const* panels, const int8_t* x, floa
     at_each<Panels * kPanelVectors>([&](auto at) {
       constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
       const uint8_t* w = panels[p] + quant::kInt8HeaderBytes + k * kPanelRows + v * kWidth * 4;
-      if constexpr (v * kWidth * 4 % 64 == 0) prefetch_ahead(w);
+      if constexpr (v * kWidth * 4 % 64 == 0) prefetch_streamed(w);
       sums[p][v] = added(sums[p][v], multiply_quads8(load_dwords(w), quad));
     });
   }
@@ -56,7 +56,7 @@ void dot_digits(const void* panel, const int8_t* high, const int8_t* low, uint64
   for (uint64_t k = 0; k < cols; k += 4, w += 4 * kPanelRows) {
     const I high_quad = splat_dword(high + k), low_quad = splat_dword(low + k);
     at_each<kPanelVectors>([&](auto v) {
-      if constexpr (v * kWidth * 4 % 64 == 0) prefetch_ahead(w + v * kWidth * 4);
+      if constexpr (v * kWidth * 4 % 64 == 0) prefetch_streamed(w + v * kWidth * 4);
       const I quads = load_dwords(w + v * kWidth * 4);
       high_sums[v] = added(high_sums[v], multiply_quads8(quads, high_quad));
       low_sums[v] = added(low_sums[v], multiply_quads8(quads, low_quad));

@@ -50,6 +50,7 @@ constexpr Kernels table(std::string_view name) {
       .tile_trits = tile_trits,
       .finish_trits = finish_trits,
       .gemm_tokens = kGemmTokens,
+      .usual_access = kUsualAccess,
       .round_row = round_row,
       .add = add,
       .add_bias = add_bias,

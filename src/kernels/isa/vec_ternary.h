@@ -44,7 +44,7 @@ inline void ternary_rows(const uint8_t* panel, const int8_t* codes, uint64_t str
       for (I& word : token) word = splat_i(0);
     for (; k < end; k += kTernaryCols) {
       const uint8_t* block = panel + k / kTernaryCols * kBlockBytes16;
-      prefetch_far(block);
+      prefetch_unpacked(block);
       I packed[Vectors];
       for (uint32_t v = 0; v < Vectors; ++v) packed[v] = load_dwords(block + v * kWidth * 4);
       add_plane<0, Vectors, Tokens>(packed, codes + k, stride, words);
@@ -85,8 +85,8 @@ inline void dot_token(const uint8_t* panel, const int8_t* codes, int32_t code_su
     at_each<kPanelVectors>(
         [&](auto v) { plain[decltype(v)::value] = raised[decltype(v)::value] = splat_i(0); });
     for (; k < end; k += kTernaryCols, panel += kBlockBytes16) {
-      prefetch_far(panel);
-      prefetch_far(panel + 64);
+      prefetch_unpacked(panel);
+      prefetch_unpacked(panel + 64);
       I packed[kPanelVectors];
       at_each<kPanelVectors>(
           [&](auto v) { packed[decltype(v)::value] = load_dwords(panel + decltype(v)::value * kWidth * 4); });

@@ -31,7 +31,7 @@ inline void gemv_int8_dots(const uint8_t* const* panels, const int8_t* x, float 
     at_each<Panels * kPanelVectors>([&](auto at) {
       constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
       const uint8_t* w = panels[p] + quant::kInt8HeaderBytes + k * kPanelRows + v * kWidth * 4;
-      prefetch_ahead(w);
+      prefetch_streamed(w);
       sums[p][v] = dot_bytes(sums[p][v], quad, load_dwords(w));
     });
   }
@@ -187,7 +187,7 @@ inline void gemv_fixed_dots(const uint8_t* const* panels, const int16_t* x, cons
     const F scale = splat_from(scales + block);
     for (uint32_t p = 0; p < Panels; ++p) {
       const uint8_t* at = first_block<Fmt>(panels[p], cols) + block * kBlockStride<Fmt>;
-      for (uint64_t line = 0; line < kBlockStride<Fmt>; line += 64) prefetch_ahead(at + line);
+      for (uint64_t line = 0; line < kBlockStride<Fmt>; line += 64) prefetch_unpacked(at + line);
       for (uint32_t v = 0; v < kPanelVectors; ++v) {
         const I sum = block_dots(table, at + kScaleBytes<Fmt>, ordered, v);
         const F absmax = block_absmax<Fmt>(panels[p], groups, at, block, v);

@@ -52,7 +52,7 @@ struct TernaryDots {
     });
     const uint8_t* block = panel;
     for (uint64_t k = 0; k < cols; k += kTernaryCols, block += kBlockBytes16) {
-      for (uint32_t v = 0; v < kPanelVectors; ++v) prefetch_ahead(block + v * kWidth * 4);
+      for (uint32_t v = 0; v < kPanelVectors; ++v) prefetch_unpacked(block + v * kWidth * 4);
       add_ternary_block<Tokens>(block, codes + k, stride, sums);
     }
     at_each<Tokens * kPanelVectors>([&](auto at) {
