@@ -7,6 +7,7 @@
 #include "cli/invocation.h"
 #include "cli/line_reader.h"
 #include "cli/model_source.h"
+#include "cli/seed.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "runtime/params.h"
@@ -52,7 +53,7 @@ std::string trimmed(const std::string& text) {
   return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t") + 1 - first);
 }
 
-OrderedJson turn_json(const runtime::GenerateResult& result, const std::string& text) {
+OrderedJson turn_json(const runtime::GenerateResult& result, const std::string& text, uint64_t seed) {
   OrderedJson out;
   out["text"] = text;
   out["output_ids"] = result.sequences.front().ids;
@@ -61,6 +62,7 @@ OrderedJson turn_json(const runtime::GenerateResult& result, const std::string& 
                   {"reused_tokens", result.reused_tokens},
                   {"completion_tokens", result.completion_tokens}};
   out["timings"] = {{"prompt_ms", result.prompt_ms}, {"decode_ms", result.decode_ms}};
+  out["seed"] = seed;
   return out;
 }
 
@@ -74,7 +76,7 @@ void Chat::show(
   last_ = ask(on_text);
   const std::string text = last_->sequences.front().text.value_or("");
   if (globals_.json)
-    print_json(turn_json(*last_, text));
+    print_json(turn_json(*last_, text, conversation_.seed()));
   else
     print((streamed.empty() ? text : "") + "\n");
   if (last_->finish_reason == runtime::FinishReason::cancelled) say("[stopped]\n");
@@ -174,7 +176,8 @@ int chat(const Globals& globals) {
         .hint(
             "a base model continues text: rhapsode run --raw; chat_template in the model entry gives it a "
             "template");
-  const generation::Params params = runtime::resolve_params(assembly);
+  generation::Params params = runtime::resolve_params(assembly);
+  draw_seed(assembly.entry(), params);
   runtime::GenerateRequest typical;
   typical.params = params;
   const runtime::RequestSize size = runtime::request_size(typical, assembly.architecture.spec.vocab_size);

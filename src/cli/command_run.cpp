@@ -2,12 +2,14 @@
 #include <fmt/format.h>
 
 #include <limits>
+#include <span>
 
 #include "cli/invocation.h"
 #include "cli/model_source.h"
 #include "cli/numbers.h"
 #include "cli/prompts_file.h"
 #include "cli/run_json.h"
+#include "cli/seed.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "cli/text_source.h"
@@ -69,16 +71,29 @@ void print_rest(const runtime::GenerateResult& result, const std::string& stream
   print(out);
 }
 
-void say_statistics(const runtime::Session& session, const runtime::GenerateResult& result) {
-  std::string text = fmt::format("{} of {} tokens", runtime::finish_reason_name(result.finish_reason),
+// What ended an answer that ran into a limit.
+const char* limit_of(const runtime::Session& session, const runtime::GenerateRequest& request) {
+  const auto prompt = static_cast<int64_t>(request.prompt_ids.size());
+  const auto& context = session.assembly().entry().max_context;
+  if (context && prompt + request.params.max_new_tokens == context->value) return "max_context";
+  const auto& length = request.params.max_length;
+  return length && *length - prompt < request.params.max_new_tokens ? "max_length" : "max_new_tokens";
+}
+
+void say_statistics(const runtime::Session& session, const runtime::GenerateRequest& request,
+                    const runtime::GenerateResult& result) {
+  std::string text = fmt::format("{} after {} tokens", runtime::finish_reason_name(result.finish_reason),
                                  result.completion_tokens);
+  if (result.finish_reason == runtime::FinishReason::length)
+    text += fmt::format(" ({})", limit_of(session, request));
   if (result.decode_ms > 0)
     text += fmt::format(" · {:.1f} tokens/s",
                         static_cast<double>(decoded_tokens(result)) * 1000 / result.decode_ms);
-  text += fmt::format(" · prompt {} tokens in {} · load {} · peak {}\n", result.prompt_tokens,
+  text += fmt::format(" · prompt {} tokens in {} · load {} · peak {}", result.prompt_tokens,
                       duration_text(result.prompt_ms / 1000), duration_text(session.load_ms() / 1000),
                       short_bytes(devices::peak_resident_bytes()));
-  say(text);
+  if (request.params.do_sample) text += fmt::format(" · seed {}", request.params.seed);
+  say(text + "\n");
 }
 
 // max_context is what the user reserves, so no request takes more: the answer ends there, and that is said.
@@ -103,6 +118,7 @@ runtime::GenerateRequest make_request(const Globals& globals, const runtime::Ass
   runtime::GenerateRequest request;
   request.prompt_ids = std::move(prompt_ids);
   request.params = runtime::resolve_params(assembly);
+  draw_seed(assembly.entry(), request.params);
   if (options.seed) request.params.seed = read_integer("--seed", *options.seed, 0, kMost);
   if (options.trace)
     request.trace = static_cast<uint32_t>(read_integer("--trace", *options.trace, 1, UINT32_MAX));
@@ -110,6 +126,34 @@ runtime::GenerateRequest make_request(const Globals& globals, const runtime::Ass
   if (assembly.entry().max_context) keep_within_context(globals, *assembly.entry().max_context, request);
   runtime::validate_request(request, assembly);
   return request;
+}
+
+// Prints each answer as it is finished.
+void answer_all(runtime::Session& session, std::span<const runtime::GenerateRequest> requests,
+                size_t together, ResultsPrinter* json) {
+  for (size_t first = 0; first < requests.size() && !interrupted(); first += together) {
+    const auto group = requests.subspan(first, std::min(together, requests.size() - first));
+    const std::vector<runtime::GenerateResult> some = runtime::generate_batch(session, group);
+    for (size_t i = 0; i < some.size(); ++i) {
+      if (json != nullptr)
+        json->add(group[i], some[i]);
+      else
+        print((first + i > 0 ? "---\n" : "") + sequence_text(some[i].sequences.front()) + "\n");
+    }
+  }
+}
+
+// The largest of all groups that run together.
+runtime::RequestSize size_of_groups(std::span<const runtime::GenerateRequest> requests, size_t together,
+                                    uint64_t vocab_size) {
+  runtime::RequestSize size{0, 0, 0};
+  for (size_t first = 0; first < requests.size(); first += together) {
+    const auto group = requests.subspan(first, std::min(together, requests.size() - first));
+    const runtime::RequestSize one = runtime::batch_size(group, vocab_size);
+    size = {std::max(size.context_tokens, one.context_tokens), std::max(size.sequences, one.sequences),
+            std::max(size.logits_rows, one.logits_rows), std::max(size.choice_bytes, one.choice_bytes)};
+  }
+  return size;
 }
 
 // Every prompt of a file, so many at a time; the answers as they would be one by one.
@@ -122,29 +166,21 @@ int run_all(const Globals& globals, const RunOptions& options) {
   std::vector<runtime::GenerateRequest> requests;
   for (std::vector<uint32_t>& ids : file.prompt_ids(assembly, options.raw))
     requests.push_back(make_request(globals, assembly, options, std::move(ids)));
-  const auto group = [&](size_t first) {
-    return std::span(requests).subspan(first, std::min(together, requests.size() - first));
-  };
-  runtime::RequestSize size{0, 0, 0};
-  for (size_t first = 0; first < requests.size(); first += together) {
-    const runtime::RequestSize one = runtime::batch_size(group(first), assembly.architecture.spec.vocab_size);
-    size = {std::max(size.context_tokens, one.context_tokens), std::max(size.sequences, one.sequences),
-            std::max(size.logits_rows, one.logits_rows), std::max(size.choice_bytes, one.choice_bytes)};
-  }
+  const runtime::RequestSize size = size_of_groups(requests, together, assembly.architecture.spec.vocab_size);
   const plan::Plan plan = runtime::make_plan(assembly, size.context_tokens, size.sequences, size.logits_rows,
                                              std::nullopt, size.choice_bytes);
   runtime::Session session = load_model(globals, assembly, plan, size.sequences);
-  OrderedJson results = OrderedJson::array();
-  for (size_t first = 0; first < requests.size() && !interrupted(); first += together) {
-    const std::vector<runtime::GenerateResult> some = runtime::generate_batch(session, group(first));
-    for (size_t i = 0; i < some.size(); ++i) {
-      if (globals.json)
-        results.push_back(answer_json(requests[first + i], some[i]));
-      else
-        print((first + i > 0 ? "---\n" : "") + sequence_text(some[i].sequences.front()) + "\n");
-    }
+  std::optional<ResultsPrinter> json;
+  if (globals.json) json.emplace(session);
+  try {
+    answer_all(session, requests, together, json ? &*json : nullptr);
+  } catch (...) {
+    if (!json) throw;
+    const Error error = current_error();
+    interrupted() ? json->end() : json->end(error);
+    return interrupted() ? interrupted_exit_code() : exit_code(error.kind);
   }
-  if (globals.json) print_json(results_json(session, std::move(results)));
+  if (json) json->end();
   return interrupted() ? interrupted_exit_code() : 0;
 }
 
@@ -167,10 +203,10 @@ int run(const Globals& globals, const RunOptions& options) {
     };
   const runtime::GenerateResult result = runtime::generate(session, request);
   if (globals.json) {
-    print_json(result_json(session, request, result));
+    print_result(session, request, result);
   } else {
     print_rest(result, streamed);
-    if (!globals.quiet) say_statistics(session, result);
+    if (!globals.quiet) say_statistics(session, request, result);
   }
   return interrupted() ? interrupted_exit_code() : 0;
 }

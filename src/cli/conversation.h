@@ -27,6 +27,7 @@ class Conversation {
   const OrderedJson& messages() const { return messages_; }
   uint64_t context_tokens() const { return session_->plan().limits.context_tokens; }
   uint64_t used_tokens() const { return used_tokens_; }
+  uint64_t seed() const { return params_.seed; }  // with it the same questions get the same answers
   // Tokens that the last answer could have at most, where the context left fewer than the config asks for.
   std::optional<uint64_t> shortened_to() const { return shortened_to_; }
 

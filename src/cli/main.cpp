@@ -4,8 +4,6 @@
 #include <clocale>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
-#include <new>
 
 #include "cli/invocation.h"
 #include "cli/signals.h"
@@ -40,16 +38,8 @@ int run_action(const Invocation& invocation) {
     return invocation.action();
   } catch (const Interrupted&) {
     return interrupted_exit_code();
-  } catch (const Error& error) {
-    return report_or_give_up(error, globals);
-  } catch (const std::bad_alloc&) {
-    return report_or_give_up(Error(ErrorKind::runtime, "out-of-memory", "the system has no more memory")
-                                 .hint("rhapsode plan shows what the model needs"),
-                             globals);
-  } catch (const std::exception& error) {
-    return report_or_give_up(
-        Error(ErrorKind::runtime, "internal", "something went wrong that should not").saw(error.what()),
-        globals);
+  } catch (...) {
+    return report_or_give_up(current_error(), globals);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -38,9 +39,11 @@ std::string read_stdin() {
   }
 }
 
-bool is_separator(char c) {
-  return c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r';
+bool is_space(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
+
+constexpr const char* kIdsForm = "ids with a comma or whitespace between, such as 1,2,3";
 
 }  // namespace
 
@@ -58,21 +61,34 @@ uint64_t read_integer(const std::string& option, std::string_view text, uint64_t
 
 std::vector<uint32_t> read_ids(const std::string& what, std::string_view text) {
   std::vector<uint32_t> ids;
+  bool wanted = false;  // a comma waits for its id
+  const auto refuse_empty = [&] {
+    throw Error(ErrorKind::usage, "empty-id", fmt::format("{} has a comma without an id beside it", what))
+        .at(what)
+        .saw(fmt::format("nothing where entry {} should be", ids.size() + 1))
+        .want(kIdsForm)
+        .hint("remove the comma, or write the id that is missing");
+  };
   for (size_t i = 0; i < text.size();) {
-    if (is_separator(text[i])) {
+    if (is_space(text[i])) {
       ++i;
-      continue;
+    } else if (text[i] == ',') {
+      if (wanted || ids.empty()) refuse_empty();
+      wanted = true;
+      ++i;
+    } else {
+      const size_t end = std::min(text.find_first_of(", \t\n\r", i), text.size());
+      ids.push_back(static_cast<uint32_t>(read_integer(what, text.substr(i, end - i), 0, UINT32_MAX)));
+      wanted = false;
+      i = end;
     }
-    size_t end = i;
-    while (end < text.size() && !is_separator(text[end])) ++end;
-    ids.push_back(static_cast<uint32_t>(read_integer(what, text.substr(i, end - i), 0, UINT32_MAX)));
-    i = end;
   }
+  if (wanted) refuse_empty();
   if (!ids.empty()) return ids;
   throw Error(ErrorKind::usage, "no-ids", fmt::format("{} holds no token ids", what))
       .at(what)
       .saw(fmt::format("\"{}\"", excerpt(text)))
-      .want("ids with commas or whitespace between, such as 1,2,3");
+      .want(kIdsForm);
 }
 
 std::string read_input(const std::string& file) {

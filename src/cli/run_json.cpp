@@ -1,21 +1,45 @@
 #include "cli/run_json.h"
 
 #include "cli/model_source.h"
+#include "cli/terminal.h"
 
 namespace rhapsode::cli {
 namespace {
 
-OrderedJson pairs_json(const std::vector<std::pair<uint32_t, float>>& pairs) {
-  OrderedJson out = OrderedJson::array();
-  for (const auto& [id, value] : pairs) out.push_back(OrderedJson::array({id, static_cast<double>(value)}));
-  return out;
+// Text that goes to stdout in pieces.
+class Pieces {
+ public:
+  void add(std::string_view text) {
+    constexpr size_t kPiece = 1 << 16;
+    text_ += text;
+    if (text_.size() >= kPiece) flush();
+  }
+  void flush() {
+    print(text_);
+    text_.clear();
+  }
+
+ private:
+  std::string text_;
+};
+
+void add_pairs(const std::vector<std::pair<uint32_t, float>>& pairs, Pieces& out) {
+  out.add("[");
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const auto& [id, value] = pairs[i];
+    out.add((i > 0 ? ",[" : "[") + std::to_string(id) + "," + json_text(static_cast<double>(value)) + "]");
+  }
+  out.add("]");
 }
 
-OrderedJson steps_json(const std::vector<runtime::TraceStep>& steps) {
-  OrderedJson out = OrderedJson::array();
-  for (const runtime::TraceStep& step : steps)
-    out.push_back({{"id", step.id}, {"top", pairs_json(step.top)}, {"probs", pairs_json(step.probs)}});
-  return out;
+void add_steps(const std::vector<runtime::TraceStep>& steps, Pieces& out) {
+  for (size_t i = 0; i < steps.size(); ++i) {
+    out.add((i > 0 ? ",{\"id\":" : "{\"id\":") + std::to_string(steps[i].id) + ",\"top\":");
+    add_pairs(steps[i].top, out);
+    out.add(",\"probs\":");
+    add_pairs(steps[i].probs, out);
+    out.add("}");
+  }
 }
 
 OrderedJson sequences_json(const std::vector<runtime::GeneratedSequence>& sequences) {
@@ -41,6 +65,8 @@ uint64_t decoded_tokens(const runtime::GenerateResult& result) {
   return result.completion_tokens > 0 ? result.completion_tokens - 1 : 0;
 }
 
+namespace {
+
 OrderedJson answer_json(const runtime::GenerateRequest& request, const runtime::GenerateResult& result) {
   const OrderedJson sequences = sequences_json(result.sequences);
   OrderedJson out;
@@ -55,11 +81,21 @@ OrderedJson answer_json(const runtime::GenerateRequest& request, const runtime::
                     {"prompt_tokens_per_s", rate_json(result.prompt_tokens, result.prompt_ms)},
                     {"decode_tokens_per_s", rate_json(decoded_tokens(result), result.decode_ms)}};
   out["seed"] = request.params.seed;
-  if (request.trace > 0) out["steps"] = steps_json(result.steps);
   return out;
 }
 
-namespace {
+// The answer's object, with the steps of its trace.
+void print_answer(OrderedJson answer, const runtime::GenerateRequest& request,
+                  const runtime::GenerateResult& result) {
+  std::string text = json_text(answer);
+  if (request.trace == 0) return print(text);
+  text.pop_back();
+  Pieces out;
+  out.add(text + ",\"steps\":[");
+  add_steps(result.steps, out);
+  out.add("]}");
+  out.flush();
+}
 
 OrderedJson model_json(const runtime::Session& session) {
   const runtime::Assembly& assembly = session.assembly();
@@ -68,21 +104,43 @@ OrderedJson model_json(const runtime::Session& session) {
 
 }  // namespace
 
-OrderedJson result_json(const runtime::Session& session, const runtime::GenerateRequest& request,
-                        const runtime::GenerateResult& result) {
+void print_result(const runtime::Session& session, const runtime::GenerateRequest& request,
+                  const runtime::GenerateResult& result) {
   OrderedJson out = model_json(session);
   out.update(answer_json(request, result));
   out["timings"]["load_ms"] = session.load_ms();
   out["memory"] = memory_json(session);
-  return out;
+  print_answer(std::move(out), request, result);
+  print("\n");
 }
 
-OrderedJson results_json(const runtime::Session& session, OrderedJson results) {
-  OrderedJson out = model_json(session);
-  out["results"] = std::move(results);
-  out["timings"] = {{"load_ms", session.load_ms()}};
-  out["memory"] = memory_json(session);
-  return out;
+// The object is open: its last brace is missing.
+ResultsPrinter::ResultsPrinter(const runtime::Session& session) : session_(session) {
+  std::string head = json_text(model_json(session));
+  head.pop_back();
+  print(head + ",\"results\":[");
+}
+
+void ResultsPrinter::add(const runtime::GenerateRequest& request, const runtime::GenerateResult& result) {
+  if (!first_) print(",");
+  print_answer(answer_json(request, result), request, result);
+  first_ = false;
+}
+
+void ResultsPrinter::close(const OrderedJson& more) {
+  OrderedJson rest;
+  rest["timings"] = {{"load_ms", session_.load_ms()}};
+  rest["memory"] = memory_json(session_);
+  rest.update(more);
+  print("]," + json_text(rest).substr(1) + "\n");
+}
+
+void ResultsPrinter::end() {
+  close(OrderedJson::object());
+}
+
+void ResultsPrinter::end(const Error& error) {
+  close(error_json(error));
 }
 
 }  // namespace rhapsode::cli

@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
+#include <utility>
 
 namespace rhapsode::cli {
 namespace {
@@ -64,8 +66,12 @@ void print(std::string_view text) {
       .saw(std::strerror(errno));
 }
 
+std::string json_text(const OrderedJson& value) {
+  return value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
 void print_json(const OrderedJson& value) {
-  print(value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
+  print(json_text(value) + "\n");
 }
 
 void say(std::string_view text) {
@@ -109,6 +115,19 @@ OrderedJson error_json(const Error& error) {
   return {{"error", body}};
 }
 
+Error current_error() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return Error(ErrorKind::runtime, "out-of-memory", "the system has no more memory")
+        .hint("rhapsode plan shows what the model needs");
+  } catch (const std::exception& error) {
+    return Error(ErrorKind::runtime, "internal", "something went wrong that should not").saw(error.what());
+  }
+}
+
 std::string short_bytes(uint64_t bytes) {
   static constexpr const char* kUnits[5] = {"B", "kB", "MB", "GB", "TB"};
   return scaled(static_cast<double>(bytes), 1000, kUnits);
@@ -118,6 +137,17 @@ std::string bytes_text(uint64_t bytes) {
   static constexpr const char* kUnits[5] = {"B", "KiB", "MiB", "GiB", "TiB"};
   if (bytes < 1000) return short_bytes(bytes);
   return fmt::format("{} ({})", short_bytes(bytes), scaled(static_cast<double>(bytes), 1024, kUnits));
+}
+
+std::string limit_text(uint64_t bytes) {
+  static constexpr std::pair<const char*, uint64_t> kUnits[] = {{"GB", 1'000'000'000}, {"MB", 1'000'000}};
+  for (const auto& [name, unit] : kUnits) {
+    if (bytes < unit) continue;
+    const uint64_t step = bytes / unit >= 100 ? unit : bytes / unit >= 10 ? unit / 10 : unit / 100;
+    const uint64_t steps = (bytes + step - 1) / step;
+    return fmt::format("{}{}", static_cast<double>(steps) / static_cast<double>(unit / step), name);
+  }
+  return fmt::format("{}KB", (bytes + 999) / 1000);
 }
 
 std::string duration_text(double seconds) {

@@ -37,7 +37,8 @@ uint32_t terminal_columns(int fd);  // 80 where unknown
 
 // Data. A stdout that cannot be written to is Error(runtime, "write-failed").
 void print(std::string_view text);
-void print_json(const OrderedJson& value);  // one object, one line
+void print_json(const OrderedJson& value);        // one object, one line
+std::string json_text(const OrderedJson& value);  // as it is printed
 
 // Everything else. Never fails.
 void say(std::string_view text);
@@ -45,10 +46,12 @@ void say(std::string_view text);
 // An error as cli-contract prints it, for people and for programs.
 std::string error_text(const Error& error, const Style& style);
 OrderedJson error_json(const Error& error);
+Error current_error();  // the exception that is being handled, as an Error
 
 // "1.36 GB (1.27 GiB)"; `short_bytes` the first half alone.
 std::string bytes_text(uint64_t bytes);
 std::string short_bytes(uint64_t bytes);
+std::string limit_text(uint64_t bytes);     // "373MB": as a config takes it, at least as many bytes
 std::string duration_text(double seconds);  // "850 ms", "3.2 s", "2 min 05 s"
 
 }  // namespace rhapsode::cli

@@ -320,6 +320,14 @@ uint64_t choice_bytes(const GenerateRequest& request, uint64_t vocab_size) {
   return scratch + traced + std::max(copies, drafted + 1) * row;
 }
 
+// Entries of all steps, which are kept until the answer is whole.
+uint64_t trace_bytes(const GenerateRequest& request, uint64_t vocab_size) {
+  constexpr uint64_t kLists = 2;  // the best raw logits, the best probabilities
+  const uint64_t entries = kLists * std::min<uint64_t>(request.trace, vocab_size);
+  return entries * sizeof(TopEntries::value_type) *
+         generation::answer_limit(request.params, request.prompt_ids.size());
+}
+
 }  // namespace
 
 RequestSize request_size(const GenerateRequest& request, uint64_t vocab_size) {
@@ -330,7 +338,8 @@ RequestSize request_size(const GenerateRequest& request, uint64_t vocab_size) {
   const uint64_t drafted = static_cast<uint64_t>(params.prompt_lookup_num_tokens.value_or(0));
   const uint64_t prompt = request.prompt_ids.size();
   return {prompt + generation::answer_limit(params, prompt), sequences,
-          static_cast<uint32_t>(std::max(sequences, drafted + 1)), choice_bytes(request, vocab_size)};
+          static_cast<uint32_t>(std::max(sequences, drafted + 1)),
+          choice_bytes(request, vocab_size) + trace_bytes(request, vocab_size)};
 }
 
 void validate_request(const GenerateRequest& request, const Assembly& assembly) {
@@ -373,13 +382,17 @@ GenerateResult generate(Session& session, const GenerateRequest& request) {
 
 RequestSize batch_size(std::span<const GenerateRequest> requests, uint64_t vocab_size) {
   RequestSize all{0, 0, 0};
+  uint64_t traces = 0;
   for (const GenerateRequest& request : requests) {
     const RequestSize one = request_size(request, vocab_size);
+    const uint64_t trace = trace_bytes(request, vocab_size);
+    traces += trace;
     all.context_tokens = std::max(all.context_tokens, one.context_tokens);
-    all.choice_bytes = std::max(all.choice_bytes, one.choice_bytes);
+    all.choice_bytes = std::max(all.choice_bytes, one.choice_bytes - trace);
     all.logits_rows = std::max(all.logits_rows, one.logits_rows);
     all.sequences += one.sequences;
   }
+  all.choice_bytes += traces;
   all.logits_rows = static_cast<uint32_t>(std::max<uint64_t>(all.logits_rows, all.sequences));
   return all;
 }

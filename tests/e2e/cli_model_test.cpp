@@ -2,6 +2,7 @@
 // contract, exit codes.
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 
 #include "program.h"
 
@@ -254,6 +255,27 @@ TEST_F(CliRun, SeedsDecideWhatIsSampled) {
   EXPECT_NE(sampled("1"), sampled("2"));
 }
 
+// Who asks for no seed gets another answer each time, and the seed to have it again.
+TEST_F(CliRun, WithoutASeedEachAnswerIsDrawnAnewAndCanBeHadAgain) {
+  const std::vector<std::string> sampling = {"run",    "-c",     config(),         "--ids", "3,4",
+                                             "--json", "--set",  "do_sample=true", "--set", "temperature=2.0",
+                                             "--set",  "top_k=0"};
+  const Json one = rhapsode(sampling).json(), other = rhapsode(sampling).json();
+  EXPECT_NE(one.at("seed"), other.at("seed"));
+  EXPECT_NE(one.at("output_ids"), other.at("output_ids"));
+  std::vector<std::string> again = sampling;
+  again.insert(again.end(), {"--seed", one.at("seed").dump()});
+  EXPECT_EQ(rhapsode(again).json().at("output_ids"), one.at("output_ids"));
+  const std::string file = scratch_.put("twice.jsonl", "{\"ids\": [3, 4]}\n{\"ids\": [3, 4]}\n");
+  std::vector<std::string> twice = sampling;
+  twice[3] = "--prompts-file";
+  twice[4] = file;
+  const Json results = rhapsode(twice).json().at("results");
+  EXPECT_NE(results.at(0).at("output_ids"), results.at(1).at("output_ids"));
+  const Json greedy = rhapsode({"run", "-c", config(), "--ids", "3,4", "--json"}).json();
+  EXPECT_EQ(greedy.at("seed"), 0);
+}
+
 TEST_F(CliRun, IdsWithoutJsonArePrintedAsIds) {
   const Outcome plain = rhapsode({"run", "-c", config(), "--ids", "5,6,7"});
   const Json json = rhapsode({"run", "-c", config(), "--ids", "5,6,7", "--json"}).json();
@@ -263,6 +285,20 @@ TEST_F(CliRun, IdsWithoutJsonArePrintedAsIds) {
 }
 
 // max_new_tokens wins over max_length whoever sets either; max_length counts the prompt.
+// What is missing beside a comma may have been an id that was meant.
+TEST_F(CliRun, AnEmptyEntryAmongIdsIsRefused) {
+  for (const char* ids : {"1,,2", ",1", "1,2,", "1, ,2", ","}) {
+    const Outcome outcome = rhapsode({"run", "-c", config(), "--ids", ids, "--json"});
+    EXPECT_EQ(outcome.code, 2) << ids;
+    EXPECT_EQ(outcome.error_code(), "empty-id") << ids;
+  }
+  const Json error = rhapsode({"run", "-c", config(), "--ids", "1,,2", "--json"}).json().at("error");
+  EXPECT_EQ(error.at("found"), "nothing where entry 2 should be");
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", " ", "--json"}).error_code(), "no-ids");
+  EXPECT_EQ(rhapsode({"run", "-c", config(), "--ids", "1, 2 3", "--json"}).json().at("prompt_ids"),
+            Json({1, 2, 3}));
+}
+
 TEST_F(CliRun, LengthsAreThoseOfGenerate) {
   const std::string model = scratch_.file("model");
   std::filesystem::copy(fixture("golden/llama-mqa"), model);
@@ -480,6 +516,48 @@ TEST_F(CliRun, PromptsOfAFileAreAnsweredAsEachAlone) {
     EXPECT_EQ(rhapsode({"run", "-c", yaml, "--prompts-file", "-"}, std::string(bad) + "\n").code, 2) << bad;
   EXPECT_EQ(rhapsode({"run", "-c", yaml, "--prompt", "a", "--batch", "2"}).code, 2);
   EXPECT_EQ(rhapsode({"run", "-c", yaml, "--prompts-file", file, "--batch", "0"}).code, 2);
+}
+
+// The second prompt's token has no numbers: what was answered before it is there, and so is the error.
+TEST_F(CliRun, AnErrorKeepsTheAnswersOfAFileThatAreThere) {
+  const std::string checkpoint = copy("nan");
+  {
+    constexpr int kHeaderLength = 8, kEmbeddings = 9660, kRowBytes = 84;
+    std::fstream file(checkpoint + "/model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+    uint64_t header = 0;
+    file.read(reinterpret_cast<char*>(&header), kHeaderLength);
+    file.seekp(static_cast<std::streamoff>(kHeaderLength + header + kEmbeddings + 7 * kRowBytes));
+    for (int i = 0; i < kRowBytes / 2; ++i) file.write("\xc0\x7f", 2);
+  }
+  const std::string prompts =
+      scratch_.put("three.jsonl", "{\"ids\": [3, 4]}\n{\"ids\": [7]}\n{\"ids\": [5]}\n");
+  const std::string yaml = config({}, checkpoint);
+  const Json first = rhapsode({"run", "-c", yaml, "--ids", "3,4", "--json"}).json();
+  const Outcome outcome = rhapsode({"run", "-c", yaml, "--prompts-file", prompts, "--batch", "1", "--json"});
+  EXPECT_NE(outcome.code, 0);
+  const Json all = outcome.json();
+  ASSERT_EQ(all.at("results").size(), 1u) << outcome.out;
+  EXPECT_EQ(all.at("results").at(0).at("output_ids"), first.at("output_ids"));
+  EXPECT_FALSE(all.at("error").at("message").get<std::string>().empty());
+  EXPECT_EQ(all.at("model"), "tiny");
+  EXPECT_TRUE(all.contains("memory"));
+}
+
+// Answers are printed as they are finished, not kept until the end.
+TEST_F(CliRun, AnInterruptKeepsTheAnswersOfAFileThatAreThere) {
+  std::string prompts;
+  for (int i = 0; i < 2000; ++i) prompts += "{\"ids\": [3, 4]}\n";
+  const Outcome outcome =
+      run_program({{"run", "-c", config({"max_context: 512"}), "--prompts-file",
+                    scratch_.put("many.jsonl", prompts), "--batch", "1", "--json", "--threads", "1", "--isa",
+                    "reference", "--set", "max_new_tokens=200", "--set", "min_new_tokens=200"},
+                   "",
+                   {},
+                   SIGINT});
+  EXPECT_EQ(outcome.code, 130) << outcome.err;
+  const Json all = outcome.json();
+  EXPECT_LT(all.at("results").size(), 2000u);
+  EXPECT_FALSE(all.contains("error"));
 }
 
 TEST_F(CliRun, AnInterruptStopsTheAnswerAndKeepsWhatIsThere) {
