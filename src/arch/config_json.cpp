@@ -48,7 +48,11 @@ void ConfigJson::unsupported(const char* key, const std::string& found, const st
       .in(file_)
       .at(prefix_ + "/" + key)
       .saw(found)
-      .want(accepted);
+      .want(accepted)
+      .hint(
+          "choose another model or revision; trust_remote_code changes nothing, code of a repository is "
+          "never "
+          "run");
 }
 
 const Json& ConfigJson::need(const char* key) const {

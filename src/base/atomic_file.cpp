@@ -83,7 +83,8 @@ void AtomicFile::fail(const char* what) const {
   throw Error(ErrorKind::runtime, code == ENOSPC ? "disk-full" : "write-failed",
               fmt::format("cannot {} the file: {}", what, std::strerror(code)))
       .in(path_)
-      .hint("the final name was left as it was; free space or fix the disk, then run again");
+      .hint(code == EISDIR ? "the name belongs to a directory: name a file"
+                           : "the final name was left as it was; free space or fix the disk, then run again");
 }
 
 void AtomicFile::append(std::span<const std::byte> bytes) {

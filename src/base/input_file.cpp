@@ -15,16 +15,23 @@ namespace rhapsode {
 InputFile::InputFile(const std::string& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0) {
-    const bool missing = errno == ENOENT || errno == ENOTDIR;
+    const bool missing = errno == ENOENT || errno == ENOTDIR, denied = errno == EACCES;
     throw Error(missing ? ErrorKind::not_found : ErrorKind::runtime,
                 missing ? "file-not-found" : "cannot-open",
                 fmt::format("cannot open the file: {}", std::strerror(errno)))
-        .in(path);
+        .in(path)
+        .hint(denied ? "check who may read it: ls -l"
+                     : "check the path; a relative one starts at the working directory");
   }
   struct stat info {};
   if (::fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode)) {
+    const bool directory = S_ISDIR(info.st_mode);
     ::close(fd_);
-    throw Error(ErrorKind::runtime, "not-a-file", "not a regular file").in(path).want("a regular file");
+    throw Error(ErrorKind::runtime, "not-a-file", "not a regular file")
+        .in(path)
+        .saw(directory ? "a directory" : "a pipe or a device")
+        .want("a regular file")
+        .hint(directory ? "name the file within it" : "write it to a file first, and name that");
   }
   size_bytes_ = static_cast<uint64_t>(info.st_size);
 }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "cli/environment.h"
 #include "cli/invocation.h"
@@ -79,8 +80,10 @@ int list(const Globals& globals, const hub::HubSettings& settings) {
       text +=
           fmt::format("{:>10}    {}\n", short_bytes(model.partial_bytes), "of downloads that have not ended");
   }
-  text += fmt::format("{:>10}  in {} models in {}\n", short_bytes(total), models.size(),
-                      settings.cache_directory);
+  std::error_code code;
+  text += fmt::format("{:>10}  in {} models in {}{}\n", short_bytes(total), models.size(),
+                      settings.cache_directory,
+                      std::filesystem::exists(settings.cache_directory, code) ? "" : " (not there yet)");
   for (const runtime::PackedEntry& entry : packed)
     text += fmt::format("{:>10}  packed: {}{}\n", short_bytes(entry.bytes),
                         entry.source.empty() ? entry.path : entry.source,
@@ -177,14 +180,14 @@ int cache(const Globals& globals, const CacheOptions& options) {
     throw usage("unexpected-option", "only rm takes --revision", "cache rm ID --revision R");
   if (options.dry_run && options.action != "prune")
     throw usage("unexpected-option", "only prune takes --dry-run", "cache prune --dry-run");
+  if (options.packed && (options.action != "rm" || options.id))
+    throw usage("unexpected-option", "only rm without a model takes --packed", "cache rm --packed");
   if (options.action == "ls") return list(globals, settings);
   if (options.action == "verify") return verify(globals, settings, options);
   if (options.action == "prune")
     return report_removed(
         globals, with_packed(globals, hub::prune_cache(settings, options.dry_run), true, options.dry_run),
         options.dry_run);
-  if (options.packed && (options.action != "rm" || options.id))
-    throw usage("unexpected-option", "only rm without a model takes --packed", "cache rm --packed");
   if (options.action == "rm" && options.packed)
     return report_removed(globals, with_packed(globals, {}, false, false), false);
   if (options.action == "rm") {

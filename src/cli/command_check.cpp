@@ -1,15 +1,15 @@
 // `check`: everything that there is to say about a config, and where a value comes from. Decides on the YAML
-// alone; a model that is not on this machine is a note.
+// alone; a model that is not on this machine is a note, one that can be nowhere an error.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "cli/environment.h"
 #include "cli/invocation.h"
 #include "cli/terminal.h"
 #include "config/config.h"
 #include "config/locate.h"
+#include "runtime/assembly.h"
 
 namespace rhapsode::cli {
 namespace {
@@ -90,30 +90,30 @@ std::string summary_text(const std::vector<Finding>& findings, const std::string
                      part(notes, "note"));
 }
 
-// The active model's directory; where it is not on this machine a note is added instead.
+// The active model's directory; where it is not on this machine a note is added instead. A name that no model
+// can have is an error, as it is where the model is needed.
 std::string find_model(const config::Config& loaded, const Globals& globals, std::vector<Finding>& findings) {
   const config::ModelEntry& entry = loaded.active();
   try {
     return model_directory(entry, globals);
   } catch (const Error& error) {
-    Finding note;
-    note.code = error.code;
-    note.severity = Severity::note;
-    note.path = "generator.models." + entry.name + ".model_id";
-    note.origin = entry.model_id.origin;
-    note.message = error.message;
-    note.found = error.found;
-    note.expected = error.expected;
-    note.why = "run and plan need the model's files; check does not";
-    note.fix = error.help;
-    findings.push_back(std::move(note));
+    const bool wrong = error.kind == ErrorKind::config;
+    const bool of_revision = error.path == "revision" && entry.revision;
+    Finding finding;
+    finding.code = error.code;
+    finding.severity = wrong ? Severity::error : Severity::note;
+    finding.path = "generator.models." + entry.name + (of_revision ? ".revision" : ".model_id");
+    finding.origin = of_revision ? entry.revision->origin : entry.model_id.origin;
+    finding.message = error.message;
+    finding.found = error.found;
+    finding.expected = error.expected;
+    finding.why = wrong ? "no hub can know it and no directory here has this name: every command that needs "
+                          "the model refuses it"
+                        : "run and plan need the model's files; check does not";
+    finding.fix = error.help;
+    findings.push_back(std::move(finding));
     return "";
   }
-}
-
-Json facts_file(const std::string& directory, const char* name) {
-  const std::string file = directory + "/" + name;
-  return directory.empty() || !std::filesystem::exists(file) ? Json() : read_json_file(file);
 }
 
 std::string value_text(const Json& value) {
@@ -146,20 +146,19 @@ void explanation_json(const config::Explanation& explanation, const std::string&
 int check(const Globals& globals, const std::optional<std::string>& key) {
   const config::LoadRequest request = load_request(globals, "check");
   std::vector<Finding> findings = config::check(request);
-  const bool ok = count(findings, Severity::error) == 0;
   std::optional<config::Explanation> explanation;
   std::string overruled;
-  if (ok) {
+  if (count(findings, Severity::error) == 0) {
     const config::Config loaded = config::load(request);
     const std::string directory = find_model(loaded, globals, findings);
     if (key) {
-      const config::CheckpointFacts facts{facts_file(directory, "generation_config.json"),
-                                          facts_file(directory, "config.json"),
-                                          facts_file(directory, "tokenizer_config.json")};
+      const config::CheckpointFacts facts =
+          directory.empty() ? config::CheckpointFacts() : runtime::checkpoint_facts(directory);
       explanation = config::explain(loaded, *key, facts);
       overruled = config::overruled_by(loaded, *key, facts);
     }
   }
+  const bool ok = count(findings, Severity::error) == 0;
   if (globals.json) {
     OrderedJson out;
     out["ok"] = ok;

@@ -14,6 +14,7 @@
 #include "cli/model_source.h"
 #include "cli/terminal.h"
 #include "cli/troubleshooting.h"
+#include "hub/hub.h"
 #include "hub/upkeep.h"
 #include "runtime/generate.h"
 #include "runtime/kernel_sets.h"
@@ -32,6 +33,7 @@ struct Symptom {
 
 struct CacheFacts {
   bool exists = false, writable = false;
+  bool is_file = false;  // where a directory should be
   uint64_t bytes = 0, free_bytes = 0, partial_bytes = 0, models = 0;
 };
 
@@ -51,9 +53,9 @@ MachineFacts machine_facts(const Globals& globals) {
   machine.isa = globals.isa;
   for (const runtime::KernelSetInfo& set : runtime::kernel_sets())
     if (machine.isa.empty() && set.supported) machine.isa = set.name;
-  const uint32_t threads = threads_of(globals);
-  machine.read_gb_s =
-      runtime::measured_read_gb_s(globals.isa, threads > 0 ? threads : machine.inventory.cores);
+  machine.threads = threads_of(globals);
+  if (machine.threads == 0) machine.threads = machine.inventory.cores;
+  machine.read_gb_s = runtime::measured_read_gb_s(globals.isa, machine.threads);
   machine.huge_pages = huge_pages();
   return machine;
 }
@@ -63,11 +65,13 @@ CacheFacts cache_facts(const hub::HubSettings& settings) {
   std::error_code code;
   fs::path above = settings.cache_directory;
   cache.exists = fs::is_directory(above, code);
+  cache.is_file = !cache.exists && fs::exists(above, code);
   while (!fs::exists(above, code) && above.has_parent_path() && above != above.parent_path())
     above = above.parent_path();
   cache.writable = ::access(above.c_str(), W_OK) == 0;
   struct statvfs info {};
   if (::statvfs(above.c_str(), &info) == 0) cache.free_bytes = uint64_t{info.f_bavail} * info.f_frsize;
+  if (cache.is_file) return cache;
   for (const hub::KeptModel& model : hub::kept_models(settings)) {
     cache.bytes += model.bytes;
     cache.partial_bytes += model.partial_bytes;
@@ -108,6 +112,9 @@ std::vector<Symptom> symptoms(const MachineFacts& machine, const hub::HubSetting
   if (readable_by_others(hub.token_file))
     out.push_back({"token-readable", true, "other users can read the token's file", hub.token_file,
                    "chmod 600 " + hub.token_file});
+  if (cache.is_file)
+    out.push_back({"cache-not-a-directory", true, "the cache is not a directory", hub.cache_directory,
+                   "set HF_HUB_CACHE to a directory"});
   if (!cache.writable)
     out.push_back({"cache-read-only", true, "the cache cannot be written to", hub.cache_directory,
                    "set HF_HUB_CACHE to another directory"});
@@ -182,7 +189,7 @@ std::string doctor_text(const MachineFacts& machine, const hub::HubSettings& hub
   row("token", hub.token.value.empty() ? "none" : "from " + hub.token.origin);
   row("transfer", "HTTP; repositories that are stored with Xet come over HTTP too");
   text += style.bold("cache") + "\n";
-  row("path", hub.cache_directory + (cache.exists ? "" : " (not there yet)"));
+  row("path", hub.cache_directory + (cache.exists ? "" : cache.is_file ? " (a file)" : " (not there yet)"));
   row("holds", fmt::format("{} models, {}; {} free", cache.models, bytes_text(cache.bytes),
                            bytes_text(cache.free_bytes)));
   text += "\n";
@@ -199,26 +206,73 @@ std::string doctor_text(const MachineFacts& machine, const hub::HubSettings& hub
   return text;
 }
 
+std::string quantization_name(const runtime::Assembly& assembly, const plan::Plan& plan) {
+  const arch::StoredQuantization& stored = assembly.architecture.spec.stored;
+  if (plan.formats.quantization == config::Quantization::int8 || stored.kind == arch::StoredKind::int8)
+    return "8bit";
+  if (plan.formats.quantization != config::Quantization::none || stored.kind == arch::StoredKind::four_bit)
+    return "4bit";
+  if (stored.kind == arch::StoredKind::gptq) return "GPTQ";
+  return stored.kind == arch::StoredKind::awq ? "AWQ" : "";
+}
+
 // Reads headers alone; the tokenizer too, since a plan counts it.
-PlanFacts plan_facts(const Globals& globals) {
+PlanFacts plan_facts(const runtime::Assembly& assembly) {
+  runtime::GenerateRequest typical;
+  typical.params = runtime::resolve_params(assembly);
+  const runtime::RequestSize size = runtime::request_size(typical, assembly.architecture.spec.vocab_size);
+  const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows,
+                                             std::nullopt, size.choice_bytes);
   PlanFacts facts;
+  facts.fits = plan.fits;
+  facts.needed_bytes = plan::total_bytes(plan);
+  facts.short_bytes = plan.bytes_short;
+  for (size_t u = 0; u < plan.units.size(); ++u) {
+    if (!plan.units[u].computes()) continue;
+    facts.bytes_per_token += plan.units[u].held_bytes();
+    if (plan.placement.home[u] != plan.placement.exec[u]) facts.moved_bytes += plan.units[u].held_bytes();
+  }
+  facts.quantization = quantization_name(assembly, plan);
+  facts.is_float32 = plan.dtype == Dtype::f32;
+  facts.has_chat_template = assembly.chat_template.has_value();
+  for (const plan::Change& change : plan.changes) {
+    if (!change.fits) continue;
+    std::string set;
+    for (const std::string& one : change.set) set += (set.empty() ? "--set " : " --set ") + shell_word(one);
+    facts.changes.emplace_back(change.what, set);
+  }
+  return facts;
+}
+
+// As the user named the config, so that what is pasted is about the same one.
+std::string arguments_of(const Globals& globals) {
+  std::string text = "-c " + shell_word(globals.config);
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) text += fmt::format(" {} {}", name, shell_word(value));
+  };
+  add("--model", globals.model);
+  add("--machine", globals.machine);
+  for (const std::string& set : globals.sets) add("--set", set);
+  return text;
+}
+
+// What the config and the checkpoint say. An error of the model is an answer to "Model Not Loading".
+ConfigFacts config_facts(const Globals& globals, const config::Config& config, const hub::HubSettings& hub) {
+  const config::ModelEntry& entry = config.active();
+  ConfigFacts facts;
+  facts.arguments = arguments_of(globals);
+  facts.entry = &entry;
+  facts.values = config::explain_generation(config, {});
   try {
-    const runtime::Assembly assembly = open_model(globals, "doctor", TextNeed::where_present);
-    runtime::GenerateRequest typical;
-    typical.params = runtime::resolve_params(assembly);
-    const runtime::RequestSize size = runtime::request_size(typical, assembly.architecture.spec.vocab_size);
-    const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows,
-                                               std::nullopt, size.choice_bytes);
-    facts.fits = plan.fits;
-    facts.needed_bytes = plan::total_bytes(plan);
-    facts.short_bytes = plan.bytes_short;
-    for (const plan::Unit& unit : plan.units)
-      if (unit.computes()) facts.bytes_per_token += unit.held_bytes();
-    for (const plan::Change& change : plan.changes)
-      if (change.fits && facts.change.empty())
-        facts.change = fmt::format("{}: --set '{}'", change.what, fmt::join(change.set, "' --set '"));
+    if (!hub::is_local(entry.model_id.value) && !model_files_are_here(entry, hub)) {
+      hub::check_model_name(entry.model_id.value, revision_of(entry));
+      return facts;
+    }
+    facts.values =
+        config::explain_generation(config, runtime::checkpoint_facts(model_directory(entry, globals)));
+    facts.plan = plan_facts(open_model(globals, "doctor", TextNeed::where_present));
   } catch (const Error& error) {
-    facts.refusal = error.message;
+    facts.refusal = error;
   }
   return facts;
 }
@@ -226,13 +280,12 @@ PlanFacts plan_facts(const Globals& globals) {
 int doctor(const Globals& globals) {
   std::optional<config::Config> config;
   if (!globals.config.empty()) config = config::load(load_request(globals, "doctor"));
-  const config::ModelEntry* entry = config ? &config->active() : nullptr;
+  machine_of(globals);  // throws where it names none
   const hub::HubSettings hub = hub_settings(globals);
   const MachineFacts machine = machine_facts(globals);
   const CacheFacts cache = cache_facts(hub);
   const std::vector<Symptom> found = symptoms(machine, hub, cache);
-  ConfigFacts facts{globals.config, entry, std::nullopt};
-  if (entry != nullptr && model_files_are_here(*entry, hub)) facts.plan = plan_facts(globals);
+  const ConfigFacts facts = config ? config_facts(globals, *config, hub) : ConfigFacts();
   const std::vector<Answer> answers = troubleshooting(machine, hub, facts);
   if (globals.json)
     print_json(doctor_json(machine, hub, cache, found, answers));

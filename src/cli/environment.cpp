@@ -54,7 +54,8 @@ std::optional<config::Machine> machine_of(const Globals& globals) {
   throw Error(ErrorKind::usage, "bad-machine", "--machine names no devices: " + problem)
       .at("--machine")
       .saw(excerpt(globals.machine))
-      .want(config::kMachineForm);
+      .want(config::kMachineForm)
+      .hint("leave --machine out for this machine itself");
 }
 
 uint32_t threads_of(const Globals& globals) {

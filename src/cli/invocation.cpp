@@ -7,11 +7,18 @@
 namespace rhapsode::cli {
 namespace {
 
+constexpr const char* kText = "T";  // the metavar of texts, which may be empty
+
+// Nothing is never meant where a name, a number or a file is asked for.
+std::string not_empty(const std::string& value) {
+  return value.empty() ? "it has an empty value" : "";
+}
+
 void add_globals(Invocation& invocation) {
   CLI::App& app = *invocation.app;
   Globals& globals = invocation.globals;
   const auto text = [&](const char* name, std::string& to, const char* metavar, const char* what) {
-    return app.add_option(name, to, what)->option_text(metavar)->group(kGlobalGroup);
+    return app.add_option(name, to, what)->option_text(metavar)->check(not_empty)->group(kGlobalGroup);
   };
   text("-c,--config", globals.config, "FILE", "the pipeline's YAML");
   text("--model", globals.model, "NAME", "the entry of `models` to use, over active_model");
@@ -52,19 +59,21 @@ Command::Command(Invocation& invocation, const std::string& name, const std::str
 
 void Command::option(const std::string& name, std::optional<std::string>& to, const std::string& metavar,
                      const std::string& what) {
-  app_->add_option_function<std::string>(
-          name, [&to](const std::string& value) { to = value; }, what)
-      ->option_text(metavar);
+  CLI::Option* option = app_->add_option_function<std::string>(
+      name, [&to](const std::string& value) { to = value; }, what);
+  option->option_text(metavar);
+  if (metavar != kText) option->check(not_empty);
 }
 
 void Command::argument(const std::string& name, std::string& to, const std::string& what) {
-  app_->add_option(name, to, what)->required();
+  app_->add_option(name, to, what)->check(not_empty)->required();
 }
 
 void Command::optional_argument(const std::string& name, std::optional<std::string>& to,
                                 const std::string& what) {
   app_->add_option_function<std::string>(
-      name, [&to](const std::string& value) { to = value; }, what);
+          name, [&to](const std::string& value) { to = value; }, what)
+      ->check(not_empty);
 }
 
 void Command::flag(const std::string& name, bool& to, const std::string& what) {

@@ -34,6 +34,7 @@ bool model_files_are_here(const config::ModelEntry& entry, const hub::HubSetting
 
 bool is_on_this_machine(const config::ModelEntry& entry, const hub::HubSettings& settings) {
   const std::string& id = entry.model_id.value;
+  hub::check_model_name(id, revision_of(entry));
   if (settings.offline || hub::is_local(id)) return true;
   try {
     return hub::is_whole(id, revision_of(entry), settings);

@@ -3,6 +3,7 @@
 #include "cli/environment.h"
 #include "cli/model_fetch.h"
 #include "cli/numbers.h"
+#include "config/locate.h"
 
 namespace rhapsode::cli {
 
@@ -16,7 +17,15 @@ runtime::TextFiles open_text(const Globals& globals, const std::optional<std::st
         .hint("rhapsode " + command + " --help");
   if (tokenizer_directory) return runtime::load_text(*tokenizer_directory, nullptr);
   const config::Config config = config::load(load_request(globals, command));
-  return runtime::load_text(fetched_text(config.active(), hub_settings(globals), globals), &config.active());
+  const config::ModelEntry& entry = config.active();
+  std::string directory;
+  try {
+    directory = fetched_text(entry, hub_settings(globals), globals);
+  } catch (Error& error) {
+    config::locate(error, entry);
+    throw;
+  }
+  return runtime::load_text(directory, &entry);
 }
 
 void check_messages(const Json& messages, const std::string& name, const std::string& place) {

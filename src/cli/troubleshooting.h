@@ -2,6 +2,7 @@
 // for this config. Reads nothing by itself.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@ namespace rhapsode::cli {
 struct MachineFacts {
   devices::Inventory inventory;
   std::string isa;         // the kernel set in use
+  uint32_t threads = 0;    // in use
   double read_gb_s = 0;    // measured
   std::string huge_pages;  // always, madvise, never; empty: unknown
 };
@@ -22,9 +24,12 @@ struct MachineFacts {
 // What the plan of the config says, where the model is on this machine.
 struct PlanFacts {
   bool fits = false;
-  uint64_t needed_bytes = 0, short_bytes = 0, bytes_per_token = 0;
-  std::string change;   // the first that makes it fit: arguments for --set; empty: none is known
-  std::string refusal;  // why there is no plan
+  uint64_t needed_bytes = 0, short_bytes = 0;
+  uint64_t bytes_per_token = 0;  // of weights
+  uint64_t moved_bytes = 0;      // of these: brought from another device at each pass
+  std::string quantization;      // 8bit, 4bit, of the checkpoint or asked for; empty: none
+  bool is_float32 = false, has_chat_template = false;
+  std::vector<std::pair<std::string, std::string>> changes;  // that make it fit: what, arguments for --set
 };
 
 struct Answer {
@@ -35,10 +40,15 @@ struct Answer {
 
 // About one config; without it the answers are those of the machine alone.
 struct ConfigFacts {
-  std::string file;
+  std::string arguments;  // that name the config as the user did, for a shell
   const config::ModelEntry* entry = nullptr;
-  std::optional<PlanFacts> plan;  // none where the model's files are not on this machine
+  std::map<std::string, config::Explanation> values;  // of generation keys, with what the checkpoint says
+  std::optional<PlanFacts> plan;                      // none where the model's files are not on this machine
+  std::optional<Error> refusal;                       // why there is no plan
 };
+
+// In quotes where a shell would take it apart.
+std::string shell_word(const std::string& text);
 
 std::vector<Answer> troubleshooting(const MachineFacts& machine, const hub::HubSettings& hub,
                                     const ConfigFacts& config);

@@ -66,7 +66,12 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
     return Error(ErrorKind::usage, "no-command", "no command is given")
         .want("a command")
         .hint("rhapsode --help");
-  return Error(ErrorKind::usage, "bad-command-line", error.what()).hint(help_command(command));
+  std::string what = error.what();
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    const std::string name = what.substr(0, what.find(':'));
+    what = name + (what.find("At Most") == std::string::npos ? " needs a value" : " is given more than once");
+  }
+  return Error(ErrorKind::usage, "bad-command-line", what).hint(help_command(command));
 }
 
 }  // namespace rhapsode::cli

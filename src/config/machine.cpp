@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "base/json.h"
 #include "config/sizes.h"
 
 namespace rhapsode::config {
@@ -28,6 +29,10 @@ class MachineReader {
 
   std::optional<Machine> read(std::string_view text) {
     for (const std::string_view part : split(text, ',')) {
+      if (part.empty()) {
+        fail(text.empty() ? "no device is named" : "a comma has nothing beside it");
+        return std::nullopt;
+      }
       const size_t equals = part.find('=');
       const bool good = equals == std::string_view::npos
                             ? gpus(part)
@@ -43,14 +48,21 @@ class MachineReader {
     return false;
   }
 
-  std::optional<uint64_t> size(std::string_view text) {
+  // `part` is what the user wrote around it.
+  std::optional<uint64_t> size(std::string_view text, std::string_view part) {
     const auto parsed = parse_size(text);
-    if (!parsed || parsed->bytes == 0) {
-      fail(fmt::format("'{}' is not a size such as 8GB", text));
+    if (!parsed) {
+      fail(
+          fmt::format("'{}': a size is missing, or is not one such as 8GB (units: GB, MB, KB, GiB, MiB, KiB)",
+                      excerpt(part)));
+      return std::nullopt;
+    }
+    if (parsed->bytes == 0) {
+      fail(fmt::format("'{}': a device without memory holds nothing, leave it out", part));
       return std::nullopt;
     }
     if (parsed->in_bits) {
-      fail(fmt::format("'{}' means bits: write an upper-case B", text));
+      fail(fmt::format("'{}' means bits: write an upper-case B", part));
       return std::nullopt;
     }
     return parsed->bytes;
@@ -72,7 +84,7 @@ class MachineReader {
           return fail(fmt::format("'{}': a count of GPUs stands before the x", piece));
         bytes = piece.substr(times + 1);
       }
-      const auto one = size(bytes);
+      const auto one = size(bytes, piece.empty() ? part : piece);
       if (!one) return false;
       if (count > kMostGpus - machine_.gpu_bytes.size())
         return fail(fmt::format("at most {} GPUs", kMostGpus));
@@ -86,7 +98,7 @@ class MachineReader {
       return fail(fmt::format("'{}': only cpu= and disk= are named", part));
     std::optional<uint64_t>& slot = name == "cpu" ? machine_.cpu_bytes : machine_.disk_bytes;
     if (slot) return fail(fmt::format("{} is given twice", name));
-    slot = size(bytes);
+    slot = size(bytes, part);
     return slot.has_value();
   }
 

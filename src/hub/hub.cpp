@@ -86,9 +86,16 @@ bool is_local(const std::string& model_id) {
   return directory_exists(model_id) || is_path_like(model_id);
 }
 
+void check_model_name(const std::string& model_id, const std::string& revision) {
+  if (model_id.find('\0') != std::string::npos || model_id.empty()) check_repo_id(model_id);
+  if (is_local(model_id)) return;
+  check_repo_id(model_id);
+  check_revision(revision.empty() ? "main" : revision);
+}
+
 std::string resolve_model(const std::string& model_id, const std::string& revision,
                           const HubSettings& settings) {
-  if (model_id.find('\0') != std::string::npos || model_id.empty()) check_repo_id(model_id);
+  check_model_name(model_id, revision);
   if (directory_exists(model_id)) {
     if (file_exists(fs::path(model_id) / "config.json")) return model_id;
     throw Error(ErrorKind::not_found, "no-config", "the directory holds no config.json")
@@ -104,9 +111,7 @@ std::string resolve_model(const std::string& model_id, const std::string& revisi
         .want("a directory with config.json")
         .hint(model_id.front() == '~' ? "~ is not expanded in model ids: write the whole path"
                                       : "a relative path starts at the working directory");
-  check_repo_id(model_id);
   const std::string wanted = revision.empty() ? "main" : revision;
-  check_revision(wanted);
   Search search = search_cache(model_id, wanted, settings.cache_directory);
   if (!search.snapshot.empty()) return search.snapshot;
   search.searched.insert(search.searched.begin(), (fs::path(model_id)).string() + " (no such directory)");

@@ -33,21 +33,43 @@ bool is_id_part(std::string_view part) {
   return std::all_of(part.begin(), part.end(), [](char c) { return is_word(c) || c == '-' || c == '.'; });
 }
 
+bool is_repo_id(std::string_view id) {
+  const size_t slash = id.find('/');
+  const bool parts = slash == std::string_view::npos
+                         ? is_id_part(id)
+                         : is_id_part(id.substr(0, slash)) && is_id_part(id.substr(slash + 1));
+  return parts && id.find("--") == std::string_view::npos && id.find("..") == std::string_view::npos &&
+         !id.ends_with(".git");
+}
+
+// The id within what was pasted: a page's address, spaces or slashes around it. Empty: none is seen.
+std::string id_within(std::string_view text) {
+  if (const size_t scheme = text.find("://"); scheme != std::string_view::npos) {
+    const size_t host_end = std::min(text.find('/', scheme + 3), text.size());
+    text.remove_prefix(std::min(host_end + 1, text.size()));
+    const size_t owner_end = std::min(text.find('/'), text.size());
+    text = text.substr(0, std::min(text.find_first_of("/?#", owner_end + 1), text.size()));
+  }
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '/')) text.remove_suffix(1);
+  return is_repo_id(text) ? std::string(text) : "";
+}
+
 }  // namespace
 
 void check_repo_id(const std::string& id) {
-  const size_t slash = id.find('/');
-  const bool parts = slash == std::string::npos ? is_id_part(id)
-                                                : is_id_part(std::string_view(id).substr(0, slash)) &&
-                                                      is_id_part(std::string_view(id).substr(slash + 1));
-  if (parts && id.find("--") == std::string::npos && id.find("..") == std::string::npos &&
-      !id.ends_with(".git"))
-    return;
+  if (is_repo_id(id)) return;
+  const std::string within = id_within(id);
+  const bool is_path =
+      id.starts_with('/') || id.starts_with("./") || id.starts_with("../") || id.starts_with('~');
   throw Error(ErrorKind::config, "bad-model-id", "the model id is neither a directory nor a name on the hub")
       .at("model_id")
       .saw(fmt::format("\"{}\"", excerpt(id)))
       .want("a directory, \"name\" or \"organization/name\" (letters, digits, '_', '-', '.')")
-      .hint("a relative path that exists works too; start it with ./ to make clear that it is a path");
+      .hint(!within.empty() ? "write " + within
+            : is_path
+                ? "this is a path: only a model of a hub is fetched, listed or removed"
+                : "a relative path that exists works too; start it with ./ to make clear that it is a path");
 }
 
 // A branch or tag becomes a path below refs/: it must not lead out of it.
@@ -64,8 +86,10 @@ void check_revision(const std::string& revision) {
   throw Error(ErrorKind::config, "bad-revision", "the revision is no branch, tag or commit")
       .at("revision")
       .saw(fmt::format("\"{}\"", excerpt(revision)))
-      .want("a branch, a tag or a commit, such as main or refs/pr/1");
+      .want("a branch, a tag or a commit, such as main or refs/pr/1")
+      .hint("copy it from the list of branches and commits on the model's page");
 }
+
 bool is_commit(std::string_view text) {
   return text.size() == 40 && is_hexadecimal(text);
 }

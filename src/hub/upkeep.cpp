@@ -46,9 +46,18 @@ std::string id_of(const fs::path& repository) {
 }
 
 std::vector<fs::path> repositories(const HubSettings& settings) {
+  std::error_code code;
+  if (fs::exists(settings.cache_directory, code) && !fs::is_directory(settings.cache_directory, code))
+    throw Error(ErrorKind::config, "bad-environment", "the cache is not a directory")
+        .in(settings.cache_directory)
+        .saw("a file")
+        .want("a directory, or nothing yet")
+        .hint("set HF_HUB_CACHE to another directory");
   std::vector<fs::path> out;
-  for (const fs::path& path : entries(settings.cache_directory))
-    if (path.filename().string().starts_with(kPrefix) && fs::is_directory(path)) out.push_back(path);
+  for (const fs::path& path : entries(settings.cache_directory)) {
+    const std::string name = path.filename().string();
+    if (name.starts_with(kPrefix) && name != kPrefix && fs::is_directory(path, code)) out.push_back(path);
+  }
   return out;
 }
 

@@ -73,6 +73,11 @@ void require_supported(const std::string& directory) {
   arch::read_architecture(directory);
 }
 
+config::CheckpointFacts checkpoint_facts(const std::string& directory) {
+  return {optional_json(directory, "generation_config.json"), optional_json(directory, "config.json"),
+          optional_json(directory, "tokenizer_config.json")};
+}
+
 Assembly assemble(const Settings& settings) {
   config::Config config = config::load(settings.config);
   const config::ModelEntry& entry = config.active();
@@ -80,9 +85,7 @@ Assembly assemble(const Settings& settings) {
   arch::Architecture architecture = arch::read_architecture(directory);
   Checkpoint checkpoint = Checkpoint::open(directory);
   arch::ModelTensors tensors = arch::bind_tensors(architecture, checkpoint);
-  config::CheckpointFacts facts{optional_json(directory, "generation_config.json"),
-                                optional_json(directory, "config.json"),
-                                optional_json(directory, "tokenizer_config.json")};
+  config::CheckpointFacts facts = checkpoint_facts(directory);
   const std::string packed_cache = settings.packed_cache ? settings.packed_cache(entry) : std::string();
   Assembly assembly{std::move(config),
                     directory,

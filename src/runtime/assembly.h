@@ -60,6 +60,9 @@ Assembly assemble(const Settings& settings);
 // Throws what assemble would for a config.json that we cannot run.
 void require_supported(const std::string& directory);
 
+// What a directory's JSON files say; null for those that are not there.
+config::CheckpointFacts checkpoint_facts(const std::string& directory);
+
 // The tokenizer (and template) of a directory alone, for `tokenize` and `template`.
 struct TextFiles {
   std::unique_ptr<text::Tokenizer> tokenizer;

@@ -231,6 +231,29 @@ TEST_F(CliHub, DoctorAnswersEveryIssueOfTheGuideWithoutASocket) {
                                               "Deterministic Output", "Model Not Loading"}));
 }
 
+TEST_F(CliHub, ACacheThatIsNoDirectoryIsSaid) {
+  const std::map<std::string, std::string> file = {{"HF_HUB_CACHE", scratch_.put("cache", "a file")}};
+  for (const char* action : {"ls", "verify", "prune"}) {
+    const Outcome outcome = program({"cache", action, "--json"}, "", file);
+    EXPECT_EQ(outcome.code, 3) << action;
+    EXPECT_EQ(outcome.error_code(), "bad-environment") << action;
+  }
+  const Json doctor = program({"doctor", "--json"}, "", file).json();
+  EXPECT_EQ(doctor.at("ok"), false);
+  bool said = false;
+  for (const Json& finding : doctor.at("findings"))
+    said = said || finding.at("code") == "cache-not-a-directory";
+  EXPECT_TRUE(said) << doctor.dump();
+  const Outcome none = program({"cache", "ls"}, "", {{"HF_HUB_CACHE", scratch_.file("none")}});
+  EXPECT_NE(none.out.find("not there yet"), std::string::npos) << none.out;
+}
+
+TEST_F(CliHub, APathIsNothingToPull) {
+  const Json error = program({"pull", "./model", "--json"}).json().at("error");
+  EXPECT_EQ(error.at("code"), "bad-model-id");
+  EXPECT_EQ(error.at("help").get<std::string>().rfind("this is a path", 0), 0u) << error.dump();
+}
+
 class CliMachine : public ::testing::Test {
  protected:
   std::string config(const std::vector<std::string>& keys = {}) const {

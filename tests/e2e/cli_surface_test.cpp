@@ -42,7 +42,10 @@ TEST(Usage, ErrorsSayWhatAndOfferTheNearest) {
       {{"run", "--promt", "x"}, "unknown-option", "--prompt"},
       {{"--theads", "2", "version"}, "unknown-option", "--threads"},
       {{"version", "extra"}, "unexpected-argument", "extra"},
-      {{"run", "--prompt"}, "bad-command-line", "--prompt"},
+      {{"run", "--prompt"}, "bad-command-line", "--prompt needs a value"},
+      {{"plan", "-c", "x.yaml", "-c", "y.yaml"}, "bad-command-line", "--config is given more than once"},
+      {{"plan", "-c", "x.yaml", "--machine", ""}, "bad-command-line", "--machine: it has an empty value"},
+      {{"plan", "-c", "x.yaml", "--emit-config", ""}, "bad-command-line", "--emit-config"},
       {{"-q"}, "no-command", "--help"},
       {{"check"}, "missing-option", "-c FILE"},
       {{"run", "-c", "x.yaml"}, "missing-option", "--prompt"},
@@ -54,6 +57,9 @@ TEST(Usage, ErrorsSayWhatAndOfferTheNearest) {
       {{"template", "--tokenizer", "x"}, "missing-option", "--messages"},
       {{"completion", "tcsh"}, "unknown-shell", "bash"},
       {{"import-gguf", "a", "b", "--dtype", "int8"}, "bad-value", "bfloat16"},
+      {{"cache", "sweep"}, "unknown-action", "prune"},
+      {{"cache", "ls", "--packed"}, "unexpected-option", "cache rm --packed"},
+      {{"doctor", "--machine", "nonsense"}, "bad-machine", "nonsense"},
   };
   for (UsageCase c : cases) {
     const Outcome plain = rhapsode(c.arguments);
@@ -138,6 +144,34 @@ TEST(Check, AValidFileIsValidAndAnAbsentModelIsANote) {
   EXPECT_NE(rhapsode({"check", "-c", file}).out.find("valid"), std::string::npos);
 }
 
+// check and the commands that need the model agree, and nothing is said to be fetched before.
+TEST(Check, AnIdThatNoModelCanHaveIsAnError) {
+  const Scratch scratch;
+  const std::string file = scratch.put("a.yaml", tiny_yaml("meta llama/Llama-2"));
+  const Outcome check = rhapsode({"check", "-c", file, "--json"});
+  EXPECT_EQ(check.code, 3);
+  EXPECT_EQ(check.json().at("ok"), false);
+  const Json finding = check.json().at("findings").back();
+  EXPECT_EQ(finding.at("code"), "bad-model-id");
+  EXPECT_EQ(finding.at("severity"), "error");
+  EXPECT_EQ(finding.at("line"), 6);
+  EXPECT_EQ(finding.at("path"), "generator.models.tiny.model_id");
+  for (const char* command : {"run", "plan", "tokenize"}) {
+    std::vector<std::string> arguments = {command, "-c", file};
+    if (arguments[0] == "run") arguments.insert(arguments.end(), {"--prompt", "hi"});
+    if (arguments[0] == "tokenize") arguments.insert(arguments.end(), {"--text", "hi"});
+    const Outcome outcome = rhapsode(arguments);
+    EXPECT_EQ(outcome.code, 3) << command;
+    EXPECT_EQ(outcome.err.rfind("error[bad-model-id]: ", 0), 0u) << outcome.err;
+    EXPECT_NE(outcome.err.find(file + ":6:17"), std::string::npos) << outcome.err;
+  }
+  const std::string revision =
+      scratch.put("b.yaml", tiny_yaml("nobody/no-such-model", {"revision: \"../x\""}));
+  const Json wrong = rhapsode({"check", "-c", revision, "--json"}).json();
+  EXPECT_EQ(wrong.at("findings").back().at("code"), "bad-revision");
+  EXPECT_EQ(wrong.at("findings").back().at("line"), 10);
+}
+
 TEST(Check, ErrorsComeAllAndWithTheirPlace) {
   const Scratch scratch;
   const std::string file = scratch.put("a.yaml", tiny_yaml("x/y", {"top_kk: 3", "temperature: -1"}));
@@ -203,6 +237,9 @@ TEST(Check, BadYamlAndMissingFile) {
   const Outcome missing = rhapsode({"check", "-c", scratch.file("none.yaml"), "--json"});
   EXPECT_EQ(missing.code, 5);
   EXPECT_EQ(missing.json().at("error").at("file"), scratch.file("none.yaml"));
+  EXPECT_TRUE(missing.json().at("error").at("help").is_string());
+  const Json directory = rhapsode({"check", "-c", scratch.path().string(), "--json"}).json();
+  EXPECT_EQ(directory.at("error").at("found"), "a directory");
 }
 
 TEST(Check, AFullDiskIsAnError) {

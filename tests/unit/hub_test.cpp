@@ -171,5 +171,23 @@ TEST(Hub, BadIdsAndRevisionsAreConfigErrors) {
   }
 }
 
+TEST(Hub, ABadIdIsAnsweredWithTheOneThatWasMeant) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"https://huggingface.co/org/name", "write org/name"},
+      {"https://huggingface.co/org/name/tree/main?x=1", "write org/name"},
+      {"http://hub:8000/org/name#files", "write org/name"},
+      {"https://huggingface.co/gpt2", "write gpt2"},
+      {"org/name/", "write org/name"},
+      {" org/name ", "write org/name"},
+      {"https://huggingface.co/", "a relative path"},
+      {"https://huggingface.co", "a relative path"},
+      {"a/b/c", "a relative path"}};
+  for (const auto& [id, help] : cases) {
+    const auto error = error_of([&, id = id] { resolve_model(id, "", {"/nowhere", true}); });
+    ASSERT_TRUE(error) << id;
+    EXPECT_TRUE(error->help.starts_with(help)) << id << ": " << error->help;
+  }
+}
+
 }  // namespace
 }  // namespace rhapsode::hub

@@ -27,11 +27,13 @@ TEST(Machine, ReadsEveryForm) {
 
 TEST(Machine, SaysWhatIsWrongWithWhichPiece) {
   const std::pair<const char*, const char*> cases[] = {
-      {"", "''"},
-      {"8GB,", "''"},
+      {"", "no device is named"},
+      {"8GB,", "nothing beside"},
       {"eight", "'eight'"},
+      {"2x", "'2x': a size is missing"},
+      {"1TB", "units: GB, MB"},
       {"8GB,cpu", "cpu=20GB"},
-      {"0GB", "'0GB'"},
+      {"0GB", "'0GB': a device without memory"},
       {"-1GB", "'-1GB'"},
       {"8Gb", "bits"},
       {"0x8GB", "count"},
@@ -43,10 +45,10 @@ TEST(Machine, SaysWhatIsWrongWithWhichPiece) {
       {"8GB,8GB", "joined by +"},
       {"8GB,gpu=8GB", "only cpu= and disk="},
       {"CPU=8GB", "only cpu= and disk="},
-      {"cpu=", "''"},
+      {"cpu=", "'cpu='"},
       {"cpu=1GB,cpu=2GB", "cpu is given twice"},
       {"disk=1GB,disk=1GB", "disk is given twice"},
-      {"8GB+,cpu=1GB", "''"},
+      {"8GB+,cpu=1GB", "'8GB+'"},
       {"99999999999999999999GB", "'99999999999999999999GB'"},
   };
   for (const auto& [text, word] : cases) {
