@@ -7,6 +7,8 @@
 #include <charconv>
 #include <optional>
 
+#include "cli/emit_config.h"
+
 namespace rhapsode::cli {
 namespace {
 
@@ -109,10 +111,14 @@ std::string verdict_text(const Plan& plan, const Style& style) {
   if (plan.fits) return style.green("fits") + "\n";
   std::string out = style.red("does not fit") + fmt::format(": {} short\n", bytes_text(plan.bytes_short));
   for (const auto& [device, bytes] : plan.workable_limits)
-    out += fmt::format("  it would fit with {} on {}\n", bytes_text(bytes), device);
+    out += fmt::format("  it would fit with {} on {}\n", limit_text(bytes), device);
   if (plan.changes.empty()) return out + "no smaller setting is known: choose a smaller model\n";
   out += "what would change that:\n";
   for (const plan::Change& change : plan.changes) out += change_text(change, style);
+  if (!can_be_made_to_fit(plan))
+    out +=
+        "none of these is enough: raise max_memory or max_gpu_memory where they are the limit, or choose a "
+        "smaller model\n";
   return out;
 }
 

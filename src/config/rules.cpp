@@ -22,6 +22,7 @@ class Rules {
   void quantization();
   void module_lists();
   void sampling();
+  void extremes();
   void beams();
   void lengths();
   void tokens();
@@ -85,13 +86,15 @@ void Rules::loading() {
     f.why = "families are implemented natively and load with or without it; others are refused by name";
     f.fix = "it can be removed";
   }
-  if (e_.use_flash_attention_2 && e_.use_flash_attention_2->value) {
+  if (e_.use_flash_attention_2) {
+    const bool asked = e_.use_flash_attention_2->value;
     Finding& f = at_value(Severity::note, "flash-attention", "use_flash_attention_2",
-                          "this chooses the built-in fused attention kernel");
-    f.why =
-        "the guide asks for the flash-attn package and a recent GPU; here neither is needed, and every "
-        "device has it";
-    f.fix = "nothing to do: the plan names the kernel in use";
+                          asked ? "this chooses the built-in fused attention kernel"
+                                : "`false` does not switch fused attention off: it is the only kernel here");
+    f.why = asked ? "the guide asks for the flash-attn package and a recent GPU; here neither is needed, and "
+                    "every device has it"
+                  : "it computes what eager attention computes, and holds no score matrix";
+    f.fix = asked ? "nothing to do: the plan names the kernel in use" : "it can be removed";
   }
   if (std::string problem; e_.devices && !parse_machine(e_.devices->value, problem)) {
     Finding& f = at_value(Severity::error, "bad-machine", "devices", "these are no devices: " + problem);
@@ -185,6 +188,39 @@ void Rules::module_lists() {
   f.expected = "one of them";
   f.why = "what mirrors transformers' own planner has no place for a format that transformers does not know";
   f.fix = "remove accounting: limits then cover everything, in every format";
+}
+
+// Values that are allowed and that explain what the guide's troubleshooting chapter complains about.
+void Rules::extremes() {
+  const bool draws = !sampling_off() && !zero_temperature();
+  const auto note = [&](const char* code, const char* key, std::string message, const char* why,
+                        const char* fix) {
+    Finding& f = at_value(Severity::note, code, key, std::move(message));
+    f.found = slot_value(e_, *find_entry_key(key)).dump();
+    f.why = why;
+    f.fix = fix;
+  };
+  if (draws && g_.temperature && g_.temperature->value > 2)
+    note("high-temperature", "temperature", "a temperature above 2 makes words nearly random",
+         "the guide's scale ends at 2.0", "answers to questions want 0.5 to 0.9");
+  const char* single = g_.top_k && g_.top_k->value == 1   ? "top_k"
+                       : g_.top_p && g_.top_p->value == 0 ? "top_p"
+                                                          : nullptr;
+  if (draws && single != nullptr)
+    note("one-candidate", single,
+         fmt::format("`{}` leaves one token to draw from: every answer is the same", single),
+         "sampling is on, and what it draws is always the most probable token",
+         "write do_sample: false if that is meant, else raise it");
+  if (!g_.repetition_penalty) return;
+  const double penalty = g_.repetition_penalty->value;
+  if (penalty < 1)
+    note("repetition-rewarded", "repetition_penalty", "a repetition_penalty below 1 rewards repetition",
+         "tokens that have appeared become more probable",
+         "1.1 to 1.2 holds repetition back, 1.0 does nothing");
+  if (penalty > 1.5)
+    note("strong-repetition-penalty", "repetition_penalty",
+         "a repetition_penalty above 1.5 makes text incoherent",
+         "words that a sentence needs again are pushed away", "1.1 to 1.2 is enough for most texts");
 }
 
 void Rules::sampling() {
@@ -328,6 +364,7 @@ void apply_rules(const ReadEntry& read, Report& report) {
   rules.quantization();
   rules.module_lists();
   rules.sampling();
+  rules.extremes();
   rules.beams();
   rules.lengths();
   rules.tokens();

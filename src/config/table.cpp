@@ -122,9 +122,8 @@ constexpr std::array kLoading = {
         .alias = "",
         .slot = &M::use_flash_attention_2,
         .section = "Loading 6. Flash Attention 2",
-        .effect = "true: fused attention (online softmax, no score matrix), on every device. false: eager "
-                  "attention. "
-                  "The plan names the kernel."},
+        .effect = "Accepted and reported. Attention is fused (online softmax, no score matrix) on every "
+                  "device, whatever this says; the plan names the kernel."},
     Key{.name = "numerics",
         .alias = "",
         .slot = &M::numerics,
@@ -517,7 +516,8 @@ constexpr std::array kGeneration = {
         .range = at_least(0),
         .section = kBeyond,
         .effect =
-            "Seed of each request's own generator: same seed, same tokens, on every thread count and batch."},
+            "Seed of each request's own generator: same seed, same tokens, on every thread count and batch. "
+            "Absent: each request draws one, and run --json says which."},
     Key{.name = "renormalize_logits",
         .alias = "",
         .slot = &G::renormalize_logits,

@@ -408,11 +408,14 @@ uint64_t total_bytes(const Plan& plan) {
 
 void require_fit(const Plan& plan) {
   if (plan.fits) return;
-  std::string help = "nothing smaller fits on this machine: choose a smaller model";
+  std::string help =
+      "no smaller setting is enough: raise max_memory or max_gpu_memory where they are the limit, or choose "
+      "a "
+      "smaller model";
   for (const Change& change : plan.changes)
     if (change.fits) {
-      help = fmt::format("{}: --set '{}' ({} bytes)", change.what, fmt::join(change.set, "' --set '"),
-                         change.total_bytes);
+      help = fmt::format("{}: --set '{}' ({} bytes); rhapsode plan names every change that fits", change.what,
+                         fmt::join(change.set, "' --set '"), change.total_bytes);
       break;
     }
   std::string needed, limits;

@@ -238,7 +238,23 @@ TEST(ConfigRules, DeadAndSurprisingKnobs) {
   EXPECT_EQ(codes("      temperature: 1e-3\n"), "float-spelling");
 }
 
+// What the guide's troubleshooting chapter complains about, where the file alone explains it.
+TEST(ConfigRules, ValuesThatExplainPoorOrAlwaysEqualAnswers) {
+  EXPECT_EQ(codes("      temperature: 2.5\n"), "high-temperature");
+  EXPECT_EQ(codes("      temperature: 2.0\n"), "");
+  EXPECT_EQ(codes("      temperature: 2.5\n      do_sample: false\n"), "dead-sampling-key");
+  EXPECT_EQ(codes("      top_k: 1\n"), "one-candidate");
+  EXPECT_EQ(codes("      top_p: 0.0\n"), "one-candidate");
+  EXPECT_EQ(codes("      top_k: 1\n      temperature: 0\n"), "");
+  EXPECT_EQ(codes("      top_k: 1\n      do_sample: false\n"), "dead-sampling-key");
+  EXPECT_EQ(codes("      repetition_penalty: 0.9\n"), "repetition-penalty-formula repetition-rewarded");
+  EXPECT_EQ(codes("      repetition_penalty: 1.6\n"), "repetition-penalty-formula strong-repetition-penalty");
+  EXPECT_EQ(codes("      repetition_penalty: 1.5\n"), "repetition-penalty-formula");
+}
+
 TEST(ConfigRules, Loading) {
+  EXPECT_EQ(codes("      use_flash_attention_2: true\n"), "flash-attention");
+  EXPECT_EQ(codes("      use_flash_attention_2: false\n"), "flash-attention");
   EXPECT_EQ(codes("      max_gpu_memory: 3.8Gb\n"), "size-in-bits");
   EXPECT_EQ(with("      max_gpu_memory: 3.8Gb\n").active().max_gpu_memory->value, 475'000'000u);
   EXPECT_EQ(codes("      max_gpu_memory: 4\n"), "size-in-bytes");
