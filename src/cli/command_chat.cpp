@@ -27,10 +27,7 @@ constexpr const char* kHelp =
 class Chat {
  public:
   Chat(const Globals& globals, runtime::Session& session, generation::Params params, bool interactive)
-      : globals_(globals),
-        session_(session),
-        conversation_(session, std::move(params)),
-        interactive_(interactive) {}
+      : globals_(globals), conversation_(session, std::move(params)), interactive_(interactive) {}
 
   int talk();
 
@@ -42,7 +39,6 @@ class Chat {
   void save(const std::string& file) const;
 
   const Globals& globals_;
-  runtime::Session& session_;
   Conversation conversation_;
   bool interactive_;
   std::optional<runtime::GenerateResult> last_;

@@ -82,7 +82,7 @@ class MapReader {
 
   void note_unknown() {
     for (const auto& [module, device] : map_) {
-      const auto under = [&](const std::string& parameter) {
+      const auto under = [&module = module](const std::string& parameter) {
         return module.empty() || parameter == module || parameter.starts_with(module + ".");
       };
       if (std::any_of(parameters_.begin(), parameters_.end(), under) || module.ends_with("rotary_emb") ||
