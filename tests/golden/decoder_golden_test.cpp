@@ -74,14 +74,15 @@ TEST_P(DecoderGolden, HiddenStatesOfEveryLayer) {
     const auto positions = record.at("hidden_positions").get<std::vector<size_t>>();
     const std::vector<float>& expected = golden.tensors.at(prompt + ".hidden");
     uint64_t layers_seen = 0;
-    model.decoder.observe([&](uint64_t layer, const float* found, uint64_t stride, uint32_t) {
-      ++layers_seen;
-      for (size_t i = 0; i < positions.size(); ++i)
-        EXPECT_LE(relative_error(found + positions[i] * stride,
-                                 &expected[(layer * positions.size() + i) * hidden], hidden),
-                  tolerance(golden, primary(golden)))
-            << prompt << " layer " << layer << " position " << positions[i];
-    });
+    model.decoder.observe(
+        [&, &prompt = prompt](uint64_t layer, const float* found, uint64_t stride, uint32_t) {
+          ++layers_seen;
+          for (size_t i = 0; i < positions.size(); ++i)
+            EXPECT_LE(relative_error(found + positions[i] * stride,
+                                     &expected[(layer * positions.size() + i) * hidden], hidden),
+                      tolerance(golden, primary(golden)))
+                << prompt << " layer " << layer << " position " << positions[i];
+        });
     model.logits(record.at("ids").get<std::vector<uint32_t>>());
     EXPECT_EQ(layers_seen, model.architecture.spec.num_hidden_layers + 1);
   }

@@ -32,7 +32,8 @@ TEST(StoredGolden, EveryWeightIsTheLibrarys) {
     const Dtype dtype = *dtype_from_torch_name(open_golden(fixture).json.at("primary").get<std::string>());
     LoadedModel model(golden_directory(fixture), dtype, 2, 64);
     size_t seen = 0;
-    const auto compare = [&](const arch::LinearSource& source, const model::Linear& linear) {
+    const auto compare = [&, &fixture = fixture, &modules = modules](const arch::LinearSource& source,
+                                                                     const model::Linear& linear) {
       for (size_t i = 0; i < source.parts.size(); ++i) {
         if (source.parts[i].stored.kind == arch::StoredKind::none) continue;
         testing::TensorHash hash;
