@@ -6,8 +6,9 @@ namespace rhapsode::model {
 namespace {
 
 constexpr uint32_t kDistances[] = {0, 512, 1024, 2048, 3072};
-// Cores of shared machines are fast and slow by turns, so a distance must win clearly, and in turns.
-constexpr uint32_t kTurns = 11;
+// Cores of shared machines are fast and slow by turns, so a distance must win clearly, and most of the turns.
+constexpr uint32_t kTurns = 15;
+constexpr ptrdiff_t kMostTurns = 11;
 constexpr double kClearly = 1.03;
 
 }  // namespace
@@ -53,7 +54,8 @@ void AccessTuner::settle() {
       gains.push_back(passes_[0][turn] / passes_[other][turn]);
     std::nth_element(gains.begin(), gains.begin() + gains.size() / 2, gains.end());
     const double median = gains[gains.size() / 2];
-    if (median > kClearly && median > choice.gain) choice = {candidates_[other], median};
+    const auto won = std::count_if(gains.begin(), gains.end(), [](double gain) { return gain > 1.0; });
+    if (median > kClearly && won >= kMostTurns && median > choice.gain) choice = {candidates_[other], median};
   }
   kernels::access.*knob_ = choice.bytes;
   settled_(choice);
