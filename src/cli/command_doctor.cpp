@@ -18,7 +18,6 @@
 #include "hub/upkeep.h"
 #include "runtime/generate.h"
 #include "runtime/kernel_sets.h"
-#include "runtime/params.h"
 
 namespace rhapsode::cli {
 namespace {
@@ -218,9 +217,7 @@ std::string quantization_name(const runtime::Assembly& assembly, const plan::Pla
 
 // Reads headers alone; the tokenizer too, since a plan counts it.
 PlanFacts plan_facts(const runtime::Assembly& assembly) {
-  runtime::GenerateRequest typical;
-  typical.params = runtime::resolve_params(assembly);
-  const runtime::RequestSize size = runtime::request_size(typical, assembly.architecture.spec.vocab_size);
+  const runtime::RequestSize size = runtime::typical_request_size(assembly);
   const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows,
                                              std::nullopt, size.choice_bytes);
   PlanFacts facts;

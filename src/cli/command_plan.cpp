@@ -9,16 +9,13 @@
 #include "cli/plan_view.h"
 #include "cli/terminal.h"
 #include "runtime/generate.h"
-#include "runtime/params.h"
 
 namespace rhapsode::cli {
 namespace {
 
 int plan(const Globals& globals, const std::optional<std::string>& emit) {
   runtime::Assembly assembly = open_model(globals, "plan", TextNeed::where_present, Fetch::headers);
-  runtime::GenerateRequest typical;
-  typical.params = runtime::resolve_params(assembly);
-  const runtime::RequestSize size = runtime::request_size(typical, assembly.architecture.spec.vocab_size);
+  const runtime::RequestSize size = runtime::typical_request_size(assembly);
   const plan::Plan plan = runtime::make_plan(assembly, std::nullopt, size.sequences, size.logits_rows,
                                              std::nullopt, size.choice_bytes);
   OrderedJson out;

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <vector>
 
 #include "kernels/access.h"

@@ -409,9 +409,8 @@ uint64_t total_bytes(const Plan& plan) {
 void require_fit(const Plan& plan) {
   if (plan.fits) return;
   std::string help =
-      "no smaller setting is enough: raise max_memory or max_gpu_memory where they are the limit, or choose "
-      "a "
-      "smaller model";
+      "no smaller setting is enough: raise max_memory or max_gpu_memory where they are the limit, "
+      "or choose a smaller model";
   for (const Change& change : plan.changes)
     if (change.fits) {
       help = fmt::format("{}: --set '{}' ({} bytes); rhapsode plan names every change that fits", change.what,

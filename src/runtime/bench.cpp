@@ -118,6 +118,8 @@ BenchResult bench(Session& session, const BenchOptions& options,
   std::optional<devices::RooflineProbe> probe;
   std::vector<double> prompt_ms, decode_ms, batch_ms, speedups;
   session.settle_access();
+  if (!session.access_problem().empty())
+    say("how far ahead to ask for weights is not kept: " + session.access_problem());
   for (uint32_t i = 0; i < options.rounds; ++i) {
     say("round " + std::to_string(i + 1) + " of " + std::to_string(options.rounds));
     const BenchRound round = bench_round(session, options);

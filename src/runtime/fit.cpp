@@ -8,7 +8,6 @@
 #include "plan/footprint.h"
 #include "runtime/divergence.h"
 #include "runtime/generate.h"
-#include "runtime/params.h"
 
 namespace rhapsode::runtime {
 namespace {
@@ -56,9 +55,7 @@ class Trial {
         before_(entry_),
         machine_(assembly.machine),
         packed_cache_(assembly.packed_cache) {
-    GenerateRequest typical;
-    typical.params = resolve_params(assembly);
-    size_ = request_size(typical, assembly.architecture.spec.vocab_size);
+    size_ = typical_request_size(assembly);
     process_bytes_ = process_bytes.value_or(devices::resident_bytes() + assembly.unread_text_bytes);
   }
   ~Trial() { restore(); }

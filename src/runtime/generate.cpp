@@ -10,6 +10,7 @@
 #include "generation/request_state.h"
 #include "generation/validate.h"
 #include "runtime/beam_run.h"
+#include "runtime/params.h"
 #include "text/stream_decoder.h"
 
 namespace rhapsode::runtime {
@@ -340,6 +341,12 @@ RequestSize request_size(const GenerateRequest& request, uint64_t vocab_size) {
   return {prompt + generation::answer_limit(params, prompt), sequences,
           static_cast<uint32_t>(std::max(sequences, drafted + 1)),
           choice_bytes(request, vocab_size) + trace_bytes(request, vocab_size)};
+}
+
+RequestSize typical_request_size(const Assembly& assembly) {
+  GenerateRequest typical;
+  typical.params = resolve_params(assembly);
+  return request_size(typical, assembly.architecture.spec.vocab_size);
 }
 
 void validate_request(const GenerateRequest& request, const Assembly& assembly) {

@@ -67,6 +67,8 @@ struct RequestSize {
   uint64_t choice_bytes = 0;
 };
 RequestSize request_size(const GenerateRequest& request, uint64_t vocab_size);
+// Of a request with the config's own parameters, before its prompt is known.
+RequestSize typical_request_size(const Assembly& assembly);
 
 // Throws usage errors for ids outside the vocabulary and an empty prompt; for parameters out of range config
 // errors with their place, integrity errors where the checkpoint says them.

@@ -398,13 +398,15 @@ TEST(GgufMalformed, MoreLayersThanTensorsCostNothing) {
   }
 }
 
-TEST(GgufMalformed, ATokenTooLongToCutIsRefused) {
-  const std::string path = paths::fixtures() + "/gguf/llama_spm.gguf";
+File parsed(const std::string& path) {
   const std::string bytes = read_file(path);
-  File file =
-      parse([&](uint64_t offset,
-                std::span<std::byte> out) { std::memcpy(out.data(), bytes.data() + offset, out.size()); },
-            bytes.size(), path);
+  return parse([&](uint64_t offset,
+                   std::span<std::byte> out) { std::memcpy(out.data(), bytes.data() + offset, out.size()); },
+               bytes.size(), path);
+}
+
+TEST(GgufMalformed, ATokenTooLongToCutIsRefused) {
+  File file = parsed(paths::fixtures() + "/gguf/llama_spm.gguf");
   auto& tokens = std::get<std::vector<std::string>>(file.metadata.at("tokenizer.ggml.tokens"));
   tokens.back() = std::string(1024, 'a');
   EXPECT_FALSE(error_of([&] { build_tokenizer(file); }));
@@ -414,12 +416,7 @@ TEST(GgufMalformed, ATokenTooLongToCutIsRefused) {
 
 // A file of some hundred kilobytes would otherwise become merges of some hundred megabytes, and so on.
 TEST(GgufMalformed, MergesThatMultiplyAreRefused) {
-  const std::string path = paths::fixtures() + "/gguf/gemma2.gguf";
-  const std::string bytes = read_file(path);
-  File file =
-      parse([&](uint64_t offset,
-                std::span<std::byte> out) { std::memcpy(out.data(), bytes.data() + offset, out.size()); },
-            bytes.size(), path);
+  File file = parsed(paths::fixtures() + "/gguf/gemma2.gguf");
   auto& tokens = std::get<std::vector<std::string>>(file.metadata.at("tokenizer.ggml.tokens"));
   const auto prefixes_of = [&](char c, size_t longest) {
     for (size_t n = 1; n <= longest; ++n) tokens.emplace_back(n, c);
