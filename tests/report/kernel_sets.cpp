@@ -1,5 +1,5 @@
-// Says which kernel sets the tests of this machine executed and which only compiled: a green run on one CPU
-// proves nothing about the others.
+// Says which kernel sets the tests of this machine executed, and which they could only emulate: a green run
+// on one CPU proves less about the others.
 #include <cstdio>
 
 #include "kernels/kernels.h"
@@ -11,8 +11,8 @@ int main() {
     if (set.supported) {
       std::puts("executed");
     } else {
-      std::printf("NOT executed, this CPU lacks %.*s\n", static_cast<int>(set.needs.size()),
-                  set.needs.data());
+      std::printf("NOT executed (its values are emulated by the label emulated): this CPU lacks %.*s\n",
+                  static_cast<int>(set.needs.size()), set.needs.data());
     }
   }
 }

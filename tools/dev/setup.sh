@@ -5,7 +5,7 @@ source tools/dev/say.sh
 
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config ccache ca-certificates git python3
   libyaml-dev nlohmann-json3-dev libcli11-dev libfmt-dev libgtest-dev libedit-dev
-  libcurl4-openssl-dev libssl-dev)
+  libcurl4-openssl-dev libssl-dev libsimde-dev)
 CHECK_PACKAGES=(python3 git clang-format-14)
 CLANG_PACKAGES=(clang-14 libclang-rt-14-dev llvm-14)
 EMULATOR_PACKAGES=(bochs bochsbios bochs-term busybox-static isolinux syslinux-common xorriso cpio binutils)

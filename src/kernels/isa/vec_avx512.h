@@ -265,4 +265,5 @@ inline void together(float* p, F even, F odd) {
 }  // namespace rhapsode::kernels
 
 // Written in terms of the vector above.
+#include "kernels/isa/vec_avx512_asm.h"
 #include "kernels/isa/vec_avx512_machine.h"

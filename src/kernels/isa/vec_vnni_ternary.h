@@ -7,12 +7,6 @@
 namespace rhapsode::kernels {
 namespace {
 
-// Adds four products to each dword, in the register that holds sum (see added).
-inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
-  asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
-  return sum;
-}
-
 // Adds the 16 columns of a ternary block to the sums of `Tokens` tokens; codes 0 to 2 are unsigned already.
 template <uint32_t Tokens>
 inline void add_ternary_block(const uint8_t* block, const int8_t* codes, uint64_t stride,

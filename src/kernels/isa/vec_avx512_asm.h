@@ -1,0 +1,45 @@
+// Instructions of the AVX-512 sets that are written as such, because compilers place their registers badly.
+// Included by vec_avx512.h alone; tests that emulate the instructions replace this file.
+#pragma once
+
+#include <immintrin.h>
+
+namespace rhapsode::kernels {
+namespace {
+
+// Keeps a value in a register here, so that a probe's loop is not folded away.
+inline void pin(F& x) {
+  asm volatile("" : "+v"(x));
+}
+inline void pin(I& x) {
+  asm volatile("" : "+v"(x));
+}
+
+// sum + x, in the register that holds sum, by value: GCC keeps an array in memory whose elements an asm
+// names, and where only a register is asked for it moves every sum once more.
+inline I added(I sum, I x) {
+  asm volatile("vpaddd %1, %0, %0" : "+v"(sum) : "v"(x));
+  return sum;
+}
+inline I added_words(I sum, I x) {
+  asm volatile("vpaddw %1, %0, %0" : "+v"(sum) : "v"(x));
+  return sum;
+}
+inline I add_pairs16(I sum, I a, I b) {
+#if defined(__AVX512VNNI__)
+  asm volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
+#else
+  return added(sum, multiply_pairs16(a, b));
+#endif
+}
+#if defined(__AVX512VNNI__)
+// Adds four products to each dword, in the register that holds sum (see added).
+inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
+  asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
+  return sum;
+}
+#endif
+
+}  // namespace
+}  // namespace rhapsode::kernels
