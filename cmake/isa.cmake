@@ -13,6 +13,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # GCC 12 warns of its own intrinsics' 
 endif()
 get_source_file_property(avx512 ${isa}/avx512.cpp COMPILE_OPTIONS)
 set_source_files_properties(${isa}/avx512_vnni.cpp PROPERTIES COMPILE_OPTIONS "${avx512};-mavx512vnni")
+set_source_files_properties(${isa}/avx512_bf16.cpp PROPERTIES COMPILE_OPTIONS "${avx512};-mavx512vnni;-mavx512bf16")
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")  # other machines have the reference set alone
-  set_source_files_properties(${isa}/avx2.cpp ${isa}/avx512.cpp ${isa}/avx512_vnni.cpp PROPERTIES HEADER_FILE_ONLY TRUE)
+  file(GLOB sets ${isa}/*.cpp)
+  set_source_files_properties(${sets} PROPERTIES HEADER_FILE_ONLY TRUE)
 endif()

@@ -21,11 +21,13 @@ OrderedJson rate_json(const devices::Rate& rate) {
 }
 
 OrderedJson roofline_json(const devices::Roofline& roofline) {
-  return {{"read_gb_per_s", rate_json(roofline.best_read())},
-          {"fma_gflops", rate_json(roofline.fma)},
-          {"int16_gops", rate_json(roofline.int16)},
-          {"int8_gops", rate_json(roofline.int8)},
-          {"int8_words_gops", rate_json(roofline.int8_words)}};
+  OrderedJson out = {{"read_gb_per_s", rate_json(roofline.best_read())},
+                     {"fma_gflops", rate_json(roofline.fma)}};
+  if (roofline.bf16.median > 0) out["bf16_gflops"] = rate_json(roofline.bf16);
+  out["int16_gops"] = rate_json(roofline.int16);
+  out["int8_gops"] = rate_json(roofline.int8);
+  out["int8_words_gops"] = rate_json(roofline.int8_words);
+  return out;
 }
 
 OrderedJson phase_json(const runtime::Explanation::Phase& phase) {
@@ -91,14 +93,14 @@ OrderedJson bench_json(const runtime::BenchResult& r, const runtime::BenchOption
 }
 
 std::string bench_text(const runtime::BenchResult& r, const runtime::BenchOptions& options) {
-  const bool floats = r.prompt_instruction == devices::Instruction::fma;
   return fmt::format("{}, {} threads, {} kernels\n\n", r.cpu, r.threads, r.isa) +
          fmt::format("decode  {} {:5.1f} %  {:7.1f} tokens/s  {:6.1f} of {:.1f} GB/s\n",
                      share_bar(r.decode_share), 100 * r.decode_share, r.decode_tokens_per_s,
                      r.decode_gb_per_s, r.roofline.best_read().median) +
          fmt::format("prompt  {} {:5.1f} %  {:7.1f} tokens/s  {:6.1f} of {:.1f} {} ({})\n",
                      share_bar(r.prompt_share), 100 * r.prompt_share, r.prompt_tokens_per_s, r.prompt_gflops,
-                     r.roofline.peak(r.prompt_instruction).median, floats ? "GFLOP/s" : "GOP/s",
+                     r.roofline.peak(r.prompt_instruction).median,
+                     devices::instruction_unit(r.prompt_instruction),
                      devices::instruction_name(r.prompt_instruction)) +
          (options.sequences == 1 ? ""
                                  : fmt::format("batch   {} sequences {:17.1f} tokens/s  {:6.2f} times one\n",
@@ -147,7 +149,8 @@ std::string kernels_head_text(const runtime::KernelBench& bench) {
   line("read", "GB/s", bench.roofline.best_read());
   for (uint32_t i = 0; i < devices::kInstructions; ++i) {
     const auto instruction = static_cast<devices::Instruction>(i);
-    line(devices::instruction_name(instruction), i == 0 ? "GFLOP/s" : "GOP/s",
+    if (bench.roofline.peak(instruction).median == 0) continue;
+    line(devices::instruction_name(instruction), devices::instruction_unit(instruction),
          bench.roofline.peak(instruction));
   }
   return text;

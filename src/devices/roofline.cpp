@@ -44,12 +44,13 @@ double read_rate(const kernels::Kernels& kernels, ThreadPool& pool, std::span<co
 
 double peak_rate(const kernels::Kernels& kernels, ThreadPool& pool, Instruction instruction,
                  uint32_t members) {
-  uint64_t (*const probes[kInstructions])(uint64_t) = {kernels.probe_fma, kernels.probe_int16,
-                                                       kernels.probe_int8, kernels.probe_int8_words};
+  uint64_t (*const probes[kInstructions])(uint64_t) = {kernels.probe_fma, kernels.probe_bf16,
+                                                       kernels.probe_int16, kernels.probe_int8,
+                                                       kernels.probe_int8_words};
+  const auto probe = probes[static_cast<size_t>(instruction)];
+  if (probe == nullptr) return 0;
   std::atomic<uint64_t> operations{0};
-  const auto work = [&](Range pieces) {
-    operations += probes[static_cast<size_t>(instruction)](kPeakRounds * (pieces.end - pieces.begin));
-  };
+  const auto work = [&](Range pieces) { operations += probe(kPeakRounds * (pieces.end - pieces.begin)); };
   const double time = seconds([&] {
     pool.run([&](uint32_t member) {
       if (members == 1 && member == 0) work({0, kPeakPieces});
@@ -74,13 +75,18 @@ double measure_read(const kernels::Kernels& kernels, ThreadPool& pool, std::span
 }
 
 const char* instruction_name(Instruction instruction) {
-  constexpr const char* kNames[kInstructions] = {"fp32 multiply-add", "int16 pairs", "int8 to 32 bits",
-                                                 "int8 to 16 bits"};
+  constexpr const char* kNames[kInstructions] = {"fp32 multiply-add", "bf16 pairs", "int16 pairs",
+                                                 "int8 to 32 bits", "int8 to 16 bits"};
   return kNames[static_cast<size_t>(instruction)];
 }
 
+const char* instruction_unit(Instruction instruction) {
+  const bool floats = instruction == Instruction::fma || instruction == Instruction::bf16;
+  return floats ? "GFLOP/s" : "GOP/s";
+}
+
 const Rate& Roofline::peak(Instruction instruction) const {
-  const Rate* const rates[kInstructions] = {&fma, &int16, &int8, &int8_words};
+  const Rate* const rates[kInstructions] = {&fma, &bf16, &int16, &int8, &int8_words};
   return *rates[static_cast<size_t>(instruction)];
 }
 
@@ -139,6 +145,7 @@ Roofline RooflineProbe::summary() const {
           .read_two_streams = summarize(at.read_two),
           .fma_one_thread = summarize(at.fma_one),
           .fma = peak(Instruction::fma),
+          .bf16 = peak(Instruction::bf16),
           .int16 = peak(Instruction::int16),
           .int8 = peak(Instruction::int8),
           .int8_words = peak(Instruction::int8_words)};

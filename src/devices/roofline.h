@@ -21,14 +21,16 @@ struct Rate {
 Rate summarize(std::span<const double> rates);
 
 // The multiply-adds that kernels are made of, as the table's probes run them.
-enum class Instruction : uint8_t { fma, int16, int8, int8_words };
-constexpr uint32_t kInstructions = 4;
+enum class Instruction : uint8_t { fma, bf16, int16, int8, int8_words };
+constexpr uint32_t kInstructions = 5;
 const char* instruction_name(Instruction instruction);
+const char* instruction_unit(Instruction instruction);  // "GFLOP/s" or "GOP/s"
 
 struct Roofline {
   Rate read_one_thread, read_one_thread_two_streams;
   Rate read, read_two_streams;  // all threads
   Rate fma_one_thread, fma;
+  Rate bf16;                     // all threads; zero in sets without an instruction for it
   Rate int16, int8, int8_words;  // all threads
   const Rate& peak(Instruction instruction) const;
   // The better access pattern of all threads: what a share of bandwidth is taken of.
@@ -68,7 +70,7 @@ Roofline measure_roofline(const kernels::Kernels& kernels, ThreadPool& pool,
 double measure_read(const kernels::Kernels& kernels, ThreadPool& pool, std::span<const std::byte> data,
                     uint32_t streams);
 
-// Multiply-adds of all threads, in registers; GFLOP/s or GOP/s.
+// Multiply-adds of all threads, in registers; GFLOP/s or GOP/s. Zero where the set has no such instruction.
 double measure_peak(const kernels::Kernels& kernels, ThreadPool& pool, Instruction instruction);
 
 }  // namespace rhapsode::devices

@@ -36,11 +36,17 @@ bool has_avx512() {
 bool has_avx512_vnni() {
   return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
+
+// The set equals the others only where the instruction rounds as it is specified to.
+bool has_avx512_bf16() {
+  return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16") && avx512_bf16_sums_are_chains();
+}
 #endif
 
 std::vector<KernelSet> detect() {
   std::vector<KernelSet> sets;
 #if defined(__x86_64__)
+  sets.push_back({&kAvx512Bf16, has_avx512_bf16(), "AVX-512 F, BW, VL, DQ, VNNI, BF16"});
   sets.push_back({&kAvx512Vnni, has_avx512_vnni(), "AVX-512 F, BW, VL, DQ, VNNI"});
   sets.push_back({&kAvx512, has_avx512(), "AVX-512 F, BW, VL, DQ"});
   sets.push_back({&kAvx2, has_avx2(), "AVX2, FMA, F16C"});

@@ -77,7 +77,7 @@ constexpr uint64_t kTritQuads = 64;
 constexpr int32_t kDigitBase = 255;
 
 struct Kernels {
-  std::string_view name;  // "reference", "avx2", "avx512"
+  std::string_view name;  // "reference", "avx2", "avx512", …
 
   // y[r] = sum_k w[r][k] * x[k] for the 32 rows of one or two panels (panel_b and y_b may be null together:
   // two distant streams keep more memory requests in flight). cols is the padded (even) count; x has cols
@@ -104,6 +104,15 @@ struct Kernels {
   using FewDense = void (*)(const void* panel, const float* a, uint32_t tokens, uint64_t cols, float* c,
                             uint64_t c_stride);
   FewDense few_dense[quant::kDenseFormats];
+
+  // Of bf16 weights and tokens that hold bf16 values, the chains of gemm_tile by an instruction for two
+  // columns. pack_pairs: a[k / 2][gemm_tokens], the earlier column in the upper half of each; k_begin and
+  // k_count are even. tile_pairs multiplies it by `pairs` pairs of columns of a panel, from the first of them
+  // on. from_memory: they are asked for ahead. Null in sets that have no such instruction.
+  void (*pack_pairs)(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
+                     uint32_t* a);
+  void (*tile_pairs)(const void* panel, const uint32_t* a, uint32_t tokens, uint64_t pairs, float* c,
+                     uint64_t c_stride, bool first, bool from_memory);
 
   // One token's activations for int8 weights, or (without a threshold) a row of such weights as
   // quant::int8_row has it: x rounded to f16; elements with |x| >= threshold (NaN: none) get code 0 and do
@@ -244,9 +253,10 @@ struct Kernels {
   // else with them; the result depends on every byte.
   uint32_t (*probe_read)(const void* a, const void* b, uint64_t bytes);
   // `rounds` of independent multiply-adds in registers; each returns the operations done. probe_fma: fused
-  // fp32; probe_int16: int16 pairs summed to 32 bits; probe_int8: bytes summed to 32 bits; probe_int8_words:
-  // bytes summed to 16 bits.
+  // fp32; probe_bf16: pairs of bf16 summed to fp32, null without tile_pairs; probe_int16: int16 pairs summed
+  // to 32 bits; probe_int8: bytes summed to 32 bits; probe_int8_words: bytes summed to 16 bits.
   uint64_t (*probe_fma)(uint64_t rounds);
+  uint64_t (*probe_bf16)(uint64_t rounds);
   uint64_t (*probe_int16)(uint64_t rounds);
   uint64_t (*probe_int8)(uint64_t rounds);
   uint64_t (*probe_int8_words)(uint64_t rounds);

@@ -90,5 +90,9 @@ extern const Kernels kReference;
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
 extern const Kernels kAvx512Vnni;
+extern const Kernels kAvx512Bf16;
+
+// Whether this CPU's bf16 products are the chains that kAvx512Bf16 needs; it must have the instruction.
+bool avx512_bf16_sums_are_chains();
 
 }  // namespace rhapsode::kernels

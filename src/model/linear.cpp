@@ -97,6 +97,11 @@ Route route_of(const plan::WeightFormat& format) {
   return Route::dense;
 }
 
+bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype) {
+  return kernels.tile_pairs != nullptr && format.format == quant::Format::bf16 &&
+         format.compute == Dtype::bf16 && dtype == Dtype::bf16;
+}
+
 void finish_row(const Product& product, Range panels) {
   const uint64_t first = (product.part->first_panel + panels.begin) * kPanelRows;
   const uint64_t count = (panels.end - panels.begin) * kPanelRows;

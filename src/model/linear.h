@@ -45,6 +45,8 @@ struct Rows {
 //   fixed: 4-bit weights by 16-bit fixed point, exact sums of each block
 enum class Route : uint8_t { dense, int8, fixed, ternary };
 Route route_of(const plan::WeightFormat& format);
+// Of the dense route: weights and tokens of bf16, where the kernels have an instruction for them.
+bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype);
 
 // Called by the member that finished the rows [begin, end) of all parts, for all tokens, as soon as it did.
 using Finished = std::function<void(Range rows)>;

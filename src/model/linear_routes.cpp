@@ -14,8 +14,15 @@ using quant::kPanelRows;
 // Columns of the dense route: 12 KiB of floats are, with a tile of tokens, half of the smallest first cache
 // in use. Dequantized 4-bit weights come in whole blocks.
 constexpr uint64_t kDenseColumns = 96, kDequantizedColumns = 2 * kBlockCols;
+// Pairs of bf16 are a quarter of two columns of floats and their weights; sums are fetched less often.
+constexpr uint64_t kPairColumns = 256;
+
+bool takes_pairs(const Product& product) {
+  return multiplies_pairs(*product.worker->kernels, product.part->format, product.dtype);
+}
 
 uint64_t dense_columns(const Product& product) {
+  if (takes_pairs(product)) return kPairColumns;
   return quant::is_four_bit(product.part->format.format) ? kDequantizedColumns : kDenseColumns;
 }
 
@@ -42,6 +49,10 @@ T* packed_at(const Product& product, uint64_t block, uint64_t group, uint64_t k)
 }
 float* packed_floats(const Product& product, uint64_t group, uint64_t k) {
   return packed_at<float>(product, dense_columns(product), group, k);
+}
+// [pair of columns][tile], of blocks as long as a step takes.
+uint32_t* packed_pairs(const Product& product, uint64_t block, uint64_t group, uint64_t k) {
+  return reinterpret_cast<uint32_t*>(packed_at<uint16_t>(product, block, group, k));
 }
 int16_t* packed_codes(const Product& product, uint64_t group, uint64_t k) {
   return packed_at<int16_t>(product, plan::kColumnBlock, group, k);
@@ -186,6 +197,12 @@ void pack_dense_group(const Product& product, uint64_t group) {
   const uint64_t block = is_few(product) ? cols : dense_columns(product);
   for (uint64_t k = 0; k < cols; k += block) {
     const uint64_t count = std::min(block, cols - k);
+    if (takes_pairs(product)) {
+      product.worker->kernels->pack_pairs(x.data + group * tile * x.stride, x.stride,
+                                          group_tokens(product, group), k, count,
+                                          packed_pairs(product, block, group, k));
+      continue;
+    }
     float* packed = packed_at<float>(product, block, group, k);
     product.worker->kernels->pack_tokens(x.data + group * tile * x.stride, x.stride,
                                          group_tokens(product, group), k, count, packed);
@@ -270,6 +287,18 @@ struct Step {
     }
   }
 };
+
+// A block of a panel's columns as it is stored, times all tokens.
+void add_pairs(const Product& product, Step& step) {
+  const uint64_t block = is_few(product) ? product.part->padded_cols : kPairColumns;
+  const uint32_t tile = tile_of(product);
+  const std::byte* columns = product.part->panel(step.panel) + step.k * kPanelRows * 2;
+  step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+    product.worker->kernels->tile_pairs(
+        columns, packed_pairs(product, block, (step.block.first + t) / tile, step.k), tokens, step.count / 2,
+        step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0, is_few(product) && t == 0);
+  });
+}
 
 // A block of a panel's columns is expanded once and used for all tokens.
 void add_dense(const Product& product, Step& step) {
@@ -357,7 +386,7 @@ void add_ternary(const Product& product, Step& step) {
 void add(const Product& product, Step& step) {
   switch (route_of(product)) {
     case Route::dense:
-      return add_dense(product, step);
+      return takes_pairs(product) ? add_pairs(product, step) : add_dense(product, step);
     case Route::fixed:
       return add_fixed(product, step);
     case Route::ternary:

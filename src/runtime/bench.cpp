@@ -159,7 +159,8 @@ BenchResult bench(Session& session, const BenchOptions& options,
   out.prompt_gflops = out.prompt_tokens_per_s * flops_per_token / 1e9;
   out.decode_gb_per_s = out.decode_tokens_per_s * bytes_per_token / 1e9;
   const arch::LinearSource& up = assembly.tensors.layers.front().up;
-  out.prompt_instruction = route_instruction(plan.formats.of(up.parts.front(), up.cols));
+  out.prompt_instruction =
+      route_instruction(*assembly.kernels, plan.formats.of(up.parts.front(), up.cols), plan.formats.dtype);
   std::vector<double> prompt_shares, decode_shares;
   for (size_t i = 0; i < prompt_ms.size(); ++i) {
     const double gflops = rate(options.prompt_tokens, prompt_ms[i]) * flops_per_token / 1e9;

@@ -57,6 +57,11 @@ struct Shape {
   uint64_t rows, cols;
 };
 
+// What is multiplied by the format: bf16 by bf16, as bf16 models do.
+Dtype dtype_of(Format format) {
+  return format == Format::bf16 ? Dtype::bf16 : Dtype::f32;
+}
+
 class Run {
  public:
   Run(const KernelBenchOptions& options, const std::function<void(const KernelRow&)>& done, KernelBench& out)
@@ -105,7 +110,7 @@ class Run {
         device_.allocate(quant::packed_bytes(format, shape.rows, shape.cols), "a matrix");
     fill(format, shape.cols, buffer.bytes());
     Work work(*this, tokens, shape, format);
-    const Instruction instruction = route_instruction(work.format());
+    const Instruction instruction = route_instruction(kernels_, work.format(), dtype_of(format));
     const double operations = 2.0 * static_cast<double>(shape.rows * shape.cols) * tokens;
     const auto repeats = static_cast<uint32_t>(std::max(1.0, (options_.quick ? 2e9 : 2e10) / operations));
     std::vector<double> rates, peaks;
@@ -118,7 +123,7 @@ class Run {
       rates.push_back(operations * repeats / (now() - start) / 1e9);
     }
     KernelRow row{"tokens", quant::format_name(format), shape.rows, shape.cols, tokens, {}, "", ""};
-    row.unit = instruction == Instruction::fma ? "GFLOP/s" : "GOP/s";
+    row.unit = devices::instruction_unit(instruction);
     row.limit = devices::instruction_name(instruction);
     finish(std::move(row), rates, peaks);
   }
@@ -168,7 +173,8 @@ class Run {
                         quant::panel_bytes(format, shape.cols),
                         cols,
                         nullptr,
-                        {format, Dtype::f32, false, nullptr, false}}};
+                        {format, dtype_of(format), false, nullptr, false}}};
+      run.kernels_.round_row(dtype_of(format), x_.data(), x_.size());
       own_.resize(run.pool_.threads());
       for (Own& own : own_) {
         own.expand.resize(std::max(plan::kColumnBlock * quant::kPanelRows, 2 * cols));
@@ -189,8 +195,9 @@ class Run {
       const model::Worker worker{&run_.kernels_,       &run_.pool_,       member,
                                  run_.pool_.threads(), own.expand.data(), own.sums.data(),
                                  own.rows.data(),      own.marks.data(),  packed_.data()};
-      model::multiply(worker, Dtype::f32, linear, {x_.data(), linear.cols, {}, factors_.data()}, tokens_,
-                      y_.data(), linear.panels * quant::kPanelRows);
+      model::multiply(worker, dtype_of(format().format), linear,
+                      {x_.data(), linear.cols, {}, factors_.data()}, tokens_, y_.data(),
+                      linear.panels * quant::kPanelRows);
       run_.pool_.barrier();
     }
 

@@ -7,10 +7,13 @@
 
 namespace rhapsode::runtime {
 
-inline devices::Instruction route_instruction(const plan::WeightFormat& format) {
+// `dtype`: of the model.
+inline devices::Instruction route_instruction(const kernels::Kernels& kernels,
+                                              const plan::WeightFormat& format, Dtype dtype) {
   switch (model::route_of(format)) {
     case model::Route::dense:
-      return devices::Instruction::fma;
+      return model::multiplies_pairs(kernels, format, dtype) ? devices::Instruction::bf16
+                                                             : devices::Instruction::fma;
     case model::Route::fixed:
       return devices::Instruction::int16;
     case model::Route::int8:

@@ -260,6 +260,53 @@ TEST(KernelsIsa, FewTokensAreTheSameChainsAsGemv) {
   }
 }
 
+// Tokens of bf16 through pack_pairs and tile_pairs of a set, in pieces of k.
+std::vector<float> tiled_pairs(const Kernels& set, const std::vector<std::byte>& panel,
+                               const std::vector<float>& x, uint32_t tokens, uint64_t cols, uint64_t piece) {
+  std::vector<float> c(tokens * 35, -3.0f);
+  std::vector<uint32_t> a(cols / 2 * set.gemm_tokens);
+  for (uint64_t k = 0; k < cols; k += piece) {
+    const uint64_t count = std::min(piece, cols - k);
+    set.pack_pairs(x.data(), cols, tokens, k, count, a.data());
+    set.tile_pairs(panel.data() + k * 32 * 2, a.data(), tokens, count / 2, c.data(), 35, k == 0,
+                   piece == cols);
+  }
+  return c;
+}
+
+// Values of bf16 with zeros for those below 2^-126, which an instruction for pairs takes for zero.
+std::vector<float> without_subnormals(std::vector<float> values) {
+  for (float& x : values)
+    if (std::fabs(x) < 0x1p-126f) x = 0.0f;
+  return values;
+}
+
+TEST(KernelsIsa, PairsOfBf16AreTheSameChainsAsGemv) {
+  Source source(6);
+  for (const Kernels* set : others()) {
+    if (set->tile_pairs == nullptr) continue;
+    for (const uint64_t cols : {2u, 36u, 128u, 130u, 258u, 770u}) {
+      const std::vector<float> weights = without_subnormals(source.row(32 * cols, Dtype::bf16));
+      std::vector<std::byte> panel(quant::panel_bytes(Format::bf16, cols));
+      quant::pack_panel(Format::bf16, Dtype::f32, std::as_bytes(std::span(weights)), 32, cols, panel);
+      const std::vector<float> x = without_subnormals(source.row(set->gemm_tokens * cols, Dtype::bf16));
+      for (uint32_t tokens = 1; tokens <= set->gemm_tokens; ++tokens) {
+        for (const uint64_t piece : {cols, uint64_t{34}}) {
+          const std::vector<float> c = tiled_pairs(*set, panel, x, tokens, cols, piece);
+          for (uint32_t t = 0; t < tokens; ++t) {
+            std::vector<float> y(32);
+            reference().gemv[static_cast<size_t>(Format::bf16)](panel.data(), nullptr, x.data() + t * cols,
+                                                                cols, y.data(), nullptr);
+            const float* row = c.data() + t * 35;
+            ASSERT_TRUE(same(y, std::vector<float>(row, row + 32))) << set->name << tokens << "x" << cols;
+            for (uint32_t beyond = 32; beyond < 35; ++beyond) ASSERT_EQ(row[beyond], -3.0f);
+          }
+        }
+      }
+    }
+  }
+}
+
 // Runs a row kernel in place on each set and compares; one float beyond the row must stay.
 template <class Call>
 void compare_rows(uint32_t seed, Call call, Dtype input = Dtype::f32) {

@@ -12,6 +12,6 @@
 namespace rhapsode::kernels {
 
 extern const Kernels kAvx512Vnni;
-constinit const Kernels kAvx512Vnni = vnni_table();
+constinit const Kernels kAvx512Vnni = vnni_table("avx512-vnni");
 
 }  // namespace rhapsode::kernels

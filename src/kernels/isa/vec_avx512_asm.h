@@ -40,6 +40,13 @@ inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
   return sum;
 }
 #endif
+#if defined(__AVX512BF16__)
+// Adds two products to each float, that of the upper halves first.
+inline F dot_bf16(F sum, I a, I b) {
+  asm volatile("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
+}
+#endif
 
 }  // namespace
 }  // namespace rhapsode::kernels

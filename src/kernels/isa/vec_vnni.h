@@ -1,8 +1,7 @@
 // Integer products with AVX512-VNNI, as reference_quantized.cpp and reference_ternary.cpp have them: a dword
 // lane is an output row, its sum an exact integer, so the bits are those of every other set. Bytes are
 // multiplied unsigned by signed: one side is moved by 128, and 128 times the sum of the other comes off.
-// bfloat16 stays on fused multiply-adds: vdpbf16ps rounds otherwise and drops subnormals, which would part
-// the sets. Needs vec_avx512.h and vec_table.h before it.
+// Needs vec_avx512.h and vec_table.h before it.
 #pragma once
 
 #include "kernels/isa/vec_vnni_ternary.h"
@@ -219,8 +218,8 @@ uint64_t probe_int8_vnni(uint64_t rounds) {
   return integer_chains(rounds, 8, [](I sum, I a, I b) { return dot_bytes(sum, a, b); });
 }
 
-constexpr Kernels vnni_table() {
-  Kernels kernels = table("avx512-vnni");
+constexpr Kernels vnni_table(std::string_view name) {
+  Kernels kernels = table(name);
   const auto gemv_of = [&](Format format) -> Kernels::GemvQuantized& {
     return kernels.gemv_quantized[static_cast<uint32_t>(format)];
   };

@@ -20,5 +20,18 @@ inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
   return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
 }
 
+// The instruction takes numbers below 2^-126 for zero, and makes none.
+inline F without_subnormals(F x) {
+  const I magnitude = and_i(bits(x), splat_i(0x7fffffffu));
+  const Mask tiny = less(from_bits(magnitude), splat(0x1p-126f));
+  return choose(tiny, from_bits(sub_i(bits(x), magnitude)), x);
+}
+inline F dot_bf16(F sum, I a, I b) {
+  const auto upper = [](I x) { return without_subnormals(from_bits(and_i(x, splat_i(0xffff0000u)))); };
+  const auto lower = [](I x) { return without_subnormals(from_bits(shift_left<16>(x))); };
+  sum = without_subnormals(fma(upper(a), upper(b), without_subnormals(sum)));
+  return without_subnormals(fma(lower(a), lower(b), sum));
+}
+
 }  // namespace
 }  // namespace rhapsode::kernels
