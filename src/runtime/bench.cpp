@@ -23,6 +23,23 @@ uint64_t matrix_elements(const arch::ModelTensors& tensors) {
   return elements;
 }
 
+// Two products a head dimension for each key that a token sees, windows regarded.
+double attention_operations(const arch::Spec& spec, uint64_t tokens) {
+  double seen = 0;
+  for (const arch::LayerSpec& layer : spec.layers) {
+    const uint64_t window = layer.window == 0 ? tokens : std::min<uint64_t>(layer.window, tokens);
+    seen += static_cast<double>(window * (window + 1) / 2 + (tokens - window) * window);
+  }
+  return seen * 4.0 * static_cast<double>(spec.q_rows());
+}
+
+// What a prompt must compute: the layers' matrices, attention, and the head of its last token.
+double prompt_operations(const arch::Spec& spec, const arch::ModelTensors& tensors, uint64_t tokens) {
+  const uint64_t head = spec.vocab_size * spec.hidden_size;
+  return 2.0 * static_cast<double>(matrix_elements(tensors) * tokens + head) +
+         attention_operations(spec, tokens);
+}
+
 uint64_t layers_bytes(const arch::ModelTensors& tensors, const plan::Formats& formats) {
   uint64_t bytes = 0;
   for (const arch::LayerTensors& layer : tensors.layers) bytes += plan::layer_bytes(formats, layer);
@@ -149,21 +166,21 @@ BenchResult bench(Session& session, const BenchOptions& options,
   const uint64_t kv_bytes =
       context * plan::kv_block_bytes(spec, plan.formats.kv_dtype) / kernels::kBlockTokens;
   const double bytes_per_token = static_cast<double>(out.weight_bytes_per_token + kv_bytes);
-  const double flops_per_token = 2.0 * static_cast<double>(matrix_elements(assembly.tensors));
+  const double prompt_gflop = prompt_operations(spec, assembly.tensors, options.prompt_tokens) / 1e9;
   out.prompt_tokens_per_s = rate(options.prompt_tokens, out.first_token_ms);
   out.decode_tokens_per_s = rate(options.new_tokens, median(decode_ms));
   if (options.sequences > 1) {
     out.batch_tokens_per_s = rate(options.new_tokens * options.sequences, median(batch_ms));
     out.batch_speedup = median(speedups);
   }
-  out.prompt_gflops = out.prompt_tokens_per_s * flops_per_token / 1e9;
+  out.prompt_gflops = prompt_gflop * 1e3 / out.first_token_ms;
   out.decode_gb_per_s = out.decode_tokens_per_s * bytes_per_token / 1e9;
   const arch::LinearSource& up = assembly.tensors.layers.front().up;
   out.prompt_instruction =
       route_instruction(*assembly.kernels, plan.formats.of(up.parts.front(), up.cols), plan.formats.dtype);
   std::vector<double> prompt_shares, decode_shares;
   for (size_t i = 0; i < prompt_ms.size(); ++i) {
-    const double gflops = rate(options.prompt_tokens, prompt_ms[i]) * flops_per_token / 1e9;
+    const double gflops = prompt_gflop * 1e3 / prompt_ms[i];
     const double gb_per_s = rate(options.new_tokens, decode_ms[i]) * bytes_per_token / 1e9;
     prompt_shares.push_back(gflops / probe->peak_at(i, out.prompt_instruction));
     decode_shares.push_back(gb_per_s / probe->read_at(i));

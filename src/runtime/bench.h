@@ -26,7 +26,7 @@ struct BenchResult {
   devices::Roofline roofline;
   double load_ms = 0;
   double prompt_tokens_per_s = 0, decode_tokens_per_s = 0;  // medians of the rounds
-  double prompt_gflops = 0;                                 // of the matrices, without attention
+  double prompt_gflops = 0;    // matrices, attention to the keys that each token sees, the last token's head
   double decode_gb_per_s = 0;  // weights read once a token, keys and values of the context
   // Medians over the rounds, each beside the limits as they were right after it: of the peak of the best
   // instruction for the layers' format, and of the read bandwidth.

@@ -52,22 +52,15 @@ inline void dot_scores(const AttendBlock& block, Visible all) {
     for (uint32_t d = 0; d < block.head_dim; d += kPieceRows) {
       const uint32_t dims = block.head_dim - d < kPieceRows ? block.head_dim - d : kPieceRows;
       const uint8_t* k = static_cast<const uint8_t*>(block.k) + d * kStride + token * kCachedBytes<D>;
-      CacheTile tile{k,      kStride, block.q + d, block.q_stride, dims, block.scores + token, kBlockTokens,
-                     d == 0, 0};
+      float* const scores = block.scores + token;
       if (block.queries <= kDirectRows) {
-        tile.ahead = distance(block.k, block.v);
-        cache_tile<D, kDirectRows>(block.queries, tile);
+        cache_tile<D, kDirectRows>(block.queries, {k, kStride, block.q + d, block.q_stride, dims, scores,
+                                                   kBlockTokens, d == 0, distance(block.k, block.v)});
         continue;
       }
       widen<D>(k, kStride, dims, kPieceColumns, piece);
-      tile.b = reinterpret_cast<const uint8_t*>(piece);
-      tile.b_stride = kPieceColumns * sizeof(float);
-      for (uint32_t query = 0; query < block.queries; query += kGemmTokens) {
-        cache_tile<Dtype::f32>(block.queries - query < kGemmTokens ? block.queries - query : kGemmTokens,
-                               tile);
-        tile.a += kGemmTokens * block.q_stride;
-        tile.c += kGemmTokens * kBlockTokens;
-      }
+      multiply_tile<kAddressedRows>(block.queries, {piece, dims, scores, kBlockTokens, d == 0},
+                                    RowTokens{block.q + d, block.q_stride});
     }
   }
 }
@@ -172,6 +165,14 @@ inline void add_values(const ValueColumns<D>& at, uint32_t query, uint32_t rows,
   if (tokens.empty()) return;
   const AttendBlock& block = at.block;
   float* o = block.o + uint64_t{query} * block.head_dim + at.d;
+  if constexpr (Most > kDirectRows) {  // of a widened piece
+    if (at.count == kPieceColumns)
+      return multiply_tile<kAddressedRows>(
+          rows,
+          {reinterpret_cast<const float*>(at.b) + tokens.begin * kPieceColumns, tokens.end - tokens.begin, o,
+           block.head_dim, false},
+          RowTokens{block.scores + uint64_t{query} * kBlockTokens + tokens.begin, kBlockTokens});
+  }
   CacheTile tile{at.b + tokens.begin * at.b_stride,
                  at.b_stride,
                  block.scores + uint64_t{query} * kBlockTokens + tokens.begin,

@@ -19,6 +19,7 @@ constexpr Access kUsualAccess{.streamed = 1024, .unpacked = 3072};
 // Register tile: 6 tokens by 16 of the 32 rows; few tokens take all 32 rows at once to have enough chains in
 // flight.
 constexpr uint32_t kGemmTokens = 6;
+constexpr uint32_t kTileRows = 3;
 constexpr uint32_t tile_vectors(uint32_t tokens) {
   return tokens <= 3 ? 4 : 2;
 }
@@ -39,6 +40,14 @@ inline I added(I sum, I x) {
 }
 inline I added_words(I sum, I x) {
   asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x));
+  return sum;
+}
+// Holds a register up to here: GCC would otherwise move a sum into it as soon as it is free.
+inline void still_used(F x) {
+  asm volatile("" : : "x"(x));
+}
+inline F fma_in_place(F sum, F a, F b) {
+  asm volatile("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
   return sum;
 }
 inline I add_pairs16(I sum, I a, I b) {

@@ -25,6 +25,14 @@ inline I added_words(I sum, I x) {
   asm volatile("vpaddw %1, %0, %0" : "+v"(sum) : "v"(x));
   return sum;
 }
+// Holds a register up to here: GCC would otherwise move a sum into it as soon as it is free.
+inline void still_used(F x) {
+  asm volatile("" : : "v"(x));
+}
+inline F fma_in_place(F sum, F a, F b) {
+  asm volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
+}
 inline I add_pairs16(I sum, I a, I b) {
 #if defined(__AVX512VNNI__)
   asm volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));

@@ -17,6 +17,7 @@ constexpr Access kUsualAccess{.streamed = 2048, .unpacked = 2048};
 
 // Register tile: 12 tokens by all 32 rows of a panel: 24 accumulators of the 32 registers.
 constexpr uint32_t kGemmTokens = 12;
+constexpr uint32_t kTileRows = kGemmTokens;
 constexpr uint32_t tile_vectors(uint32_t) {
   return 2;
 }

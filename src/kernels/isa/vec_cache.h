@@ -108,7 +108,7 @@ inline void cache_tile_rows(const CacheTile& tile) {
   }
 }
 
-template <Dtype D, uint32_t Rows = kGemmTokens>
+template <Dtype D, uint32_t Rows>
 inline void cache_tile(uint32_t rows, const CacheTile& tile) {
   if (rows == Rows) return cache_tile_rows<D, Rows>(tile);
   if constexpr (Rows > 1) cache_tile<D, Rows - 1>(rows, tile);

@@ -89,53 +89,128 @@ void expand(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, flo
   }
 }
 
-// One product of a register tile: c[r][0..32) (+)= sum over k of a[r][k] * b[k][0..32), with a[r][k] at
-// a + r * row_step + k * k_step.
+constexpr uint32_t kTileColumns = 4;  // that a loop's turn takes
+
+// One product of a register tile: c[r][0..32) (+)= sum over k of a[r][k] * b[k][0..32), for all rows of a
+// panel.
 struct Tile {
   const float* b;  // [k_count][32]
-  const float* a;
   uint64_t k_count;
   float* c;
   uint64_t c_stride;
   bool first;
 };
 
-template <uint32_t Rows, class Steps>
-inline void tile_rows(const Tile& tile, Steps steps) {
-  constexpr uint32_t kVectors = tile_vectors(Rows);
-  for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth) {
-    F sums[Rows][kVectors];
-    for (uint32_t r = 0; r < Rows; ++r)
-      for (uint32_t v = 0; v < kVectors; ++v)
-        sums[r][v] = tile.first ? zero() : load(tile.c + r * tile.c_stride + column + v * kWidth);
-    const float* b = tile.b + column;
-    for (uint64_t k = 0; k < tile.k_count; ++k, b += kPanelRows) {
-      F w[kVectors];
-      for (uint32_t v = 0; v < kVectors; ++v) w[v] = load(b + v * kWidth);
-      for (uint32_t r = 0; r < Rows; ++r) {
-        const F x = splat_from(tile.a + steps.at(r, k));
-        for (uint32_t v = 0; v < kVectors; ++v) sums[r][v] = fma(x, w[v], sums[r][v]);
-      }
-    }
-    for (uint32_t r = 0; r < Rows; ++r)
-      for (uint32_t v = 0; v < kVectors; ++v)
-        store(tile.c + r * tile.c_stride + column + v * kWidth, sums[r][v]);
+// sums[r][v] += x(r) * w(v). The shorter side waits in registers for the longer one.
+template <uint32_t Rows, class X, class W>
+inline void add_outer(F (&sums)[Rows][kPanelVectors], X x, W w) {
+  if constexpr (Rows < kPanelVectors) {
+    F held[Rows];
+    at_each<Rows>([&](auto r) { held[decltype(r)::value] = x(decltype(r)::value); });
+    at_each<kPanelVectors>([&](auto v) {
+      const F weights = w(decltype(v)::value);
+      at_each<Rows>([&](auto r) {
+        F& sum = sums[decltype(r)::value][decltype(v)::value];
+        sum = fma_in_place(sum, held[decltype(r)::value], weights);
+      });
+    });
+    at_each<Rows>([&](auto r) { still_used(held[decltype(r)::value]); });
+  } else {
+    F held[kPanelVectors];
+    at_each<kPanelVectors>([&](auto v) { held[decltype(v)::value] = w(decltype(v)::value); });
+    at_each<Rows>([&](auto r) {
+      const F value = x(decltype(r)::value);
+      at_each<kPanelVectors>([&](auto v) {
+        F& sum = sums[decltype(r)::value][decltype(v)::value];
+        sum = fma_in_place(sum, value, held[decltype(v)::value]);
+      });
+    });
+    at_each<kPanelVectors>([&](auto v) { still_used(held[decltype(v)::value]); });
   }
 }
 
-template <uint32_t Rows, class Steps>
-inline void tile_of(uint32_t rows, const Tile& tile, Steps steps) {
-  if (rows == Rows) return tile_rows<Rows>(tile, steps);
-  if constexpr (Rows > 1) tile_of<Rows - 1>(rows, tile, steps);
+// Where the values of a tile's tokens are found. As pack_tokens leaves them:
+struct PackedTokens {
+  const float* a;  // of a token, at the first of the columns to come
+  const float* at(uint32_t r, uint32_t column) const { return a + column * kGemmTokens + r; }
+  PackedTokens from(uint32_t row) const { return {a + row}; }
+  void advance(uint64_t columns) { a += columns * kGemmTokens; }
+};
+
+// As rows, `stride` apart.
+struct RowTokens {
+  const float* x;
+  uint64_t stride;
+  const float* at(uint32_t r, uint32_t column) const { return x + r * stride + column; }
+  RowTokens from(uint32_t row) const { return {x + row * stride, stride}; }
+  void advance(uint64_t columns) { x += columns; }
+};
+
+// Rows of a tile whose tokens each take an address of their own: more would leave the registers.
+constexpr uint32_t kAddressedRows = kTileRows < 6 ? kTileRows : 6;
+
+// `Columns` columns at a time: a loop's own instructions cost where another thread shares the core. A
+// function of its own, so that its sums have all registers; with a second loop for what is left it would copy
+// some of them.
+template <uint32_t Rows, uint32_t Columns, class Tokens>
+[[gnu::noinline]] void tile_rows(const Tile& tile, Tokens tokens) {
+  float* const c = tile.c;
+  const uint64_t c_stride = tile.c_stride;
+  F sums[Rows][kPanelVectors];
+  at_each<Rows * kPanelVectors>([&](auto at) {
+    constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+    sums[r][v] = tile.first ? zero() : load(c + r * c_stride + v * kWidth);
+  });
+  const float* b = tile.b;
+  const float* const end = b + tile.k_count * kPanelRows;
+  do {
+    at_each<Columns>([&](auto column) {
+      constexpr uint32_t k = decltype(column)::value;
+      add_outer<Rows>(
+          sums, [&](uint32_t r) { return splat_from(tokens.at(r, k)); },
+          [&](uint32_t v) { return load(b + k * kPanelRows + v * kWidth); });
+    });
+    tokens.advance(Columns);
+    b += Columns * kPanelRows;
+  } while (b != end);
+  at_each<Rows * kPanelVectors>([&](auto at) {
+    constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+    store(c + r * c_stride + v * kWidth, sums[r][v]);
+  });
 }
 
-struct PackedSteps {
-  uint64_t at(uint32_t r, uint64_t k) const { return k * kGemmTokens + r; }
-};
+template <uint32_t Rows, class Tokens>
+inline void tile_of(uint32_t rows, Tile tile, Tokens tokens) {
+  if (rows == Rows) {
+    const uint64_t rest = tile.k_count % kTileColumns;
+    tile.k_count -= rest;
+    if (tile.k_count != 0) tile_rows<Rows, kTileColumns>(tile, tokens);
+    if (rest == 0) return;
+    tokens.advance(tile.k_count);
+    return tile_rows<Rows, 1>(
+        {tile.b + tile.k_count * kPanelRows, rest, tile.c, tile.c_stride, tile.first && tile.k_count == 0},
+        tokens);
+  }
+  if constexpr (Rows > 1) tile_of<Rows - 1>(rows, tile, tokens);
+}
+
+// A tile's tokens in as few passes as registers allow, of about the same length: a short one has too few sums
+// to keep the multipliers busy.
+template <uint32_t MostRows, class Tokens>
+inline void multiply_tile(uint32_t count, Tile tile, const Tokens& tokens) {
+  float* const c = tile.c;
+  uint32_t passes = (count + MostRows - 1) / MostRows;
+  for (uint32_t row = 0; row < count; --passes) {
+    const uint32_t rows = (count - row + passes - 1) / passes;
+    tile.c = c + row * tile.c_stride;
+    tile_of<MostRows>(rows, tile, tokens.from(row));
+    row += rows;
+  }
+}
 
 void gemm_tile(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c, uint64_t c_stride,
                bool first) {
-  tile_of<kGemmTokens>(tokens, Tile{b, a, k_count, c, c_stride, first}, PackedSteps{});
+  multiply_tile<kTileRows>(tokens, {b, k_count, c, c_stride, first}, PackedTokens{a});
 }
 
 // Four columns of `Rows` (4 or 2) rows, transposed: column i to a + i * kGemmTokens.

@@ -130,15 +130,19 @@ void expand_int8_columns(Dtype D, const void* panel, const uint32_t* columns, ui
   }
 }
 
-struct ColumnSteps {
+// Tokens of which only listed columns are multiplied.
+struct ListedTokens {
+  const float* x;
   uint64_t stride;
   const uint32_t* columns;
-  uint64_t at(uint32_t r, uint64_t k) const { return r * stride + columns[k]; }
+  const float* at(uint32_t r, uint32_t column) const { return x + r * stride + columns[column]; }
+  ListedTokens from(uint32_t row) const { return {x + row * stride, stride, columns}; }
+  void advance(uint64_t count) { columns += count; }
 };
 
 void tile_columns(const Kernels::ColumnTile& tile, float* c, uint64_t c_stride, bool first) {
-  tile_of<kGemmTokens>(tile.tokens, Tile{tile.b, tile.x, tile.count, c, c_stride, first},
-                       ColumnSteps{tile.x_stride, tile.columns});
+  multiply_tile<kAddressedRows>(tile.tokens, {tile.b, tile.count, c, c_stride, first},
+                                ListedTokens{tile.x, tile.x_stride, tile.columns});
 }
 
 void finish_int8(const float* scb, float scale, float* c) {

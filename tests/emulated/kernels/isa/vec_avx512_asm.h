@@ -6,12 +6,16 @@ namespace {
 
 inline void pin(F&) {}
 inline void pin(I&) {}
+inline void still_used(F) {}
 
 inline I added(I sum, I x) {
   return add_i(sum, x);
 }
 inline I added_words(I sum, I x) {
   return add_words(sum, x);
+}
+inline F fma_in_place(F sum, F a, F b) {
+  return fma(a, b, sum);
 }
 inline I add_pairs16(I sum, I a, I b) {
   return add_i(sum, multiply_pairs16(a, b));
