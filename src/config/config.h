@@ -105,7 +105,7 @@ struct ModelEntry {
   Maybe<bool> load_in_8bit, load_in_4bit;  // as written beside it; `quantization` has won them
   QuantizationConfig quantization_config;
   Maybe<bool> low_cpu_mem_usage, trust_remote_code, use_flash_attention_2;
-  Maybe<std::string> numerics;           // fast (default) | hf-exact
+  Maybe<std::string> numerics;           // fast (default) | int8 | hf-exact
   Maybe<std::string> llm_int8_outliers;  // call (default) | row
   Maybe<bool> lm_head_screening;         // absent: where it pays and fits
   Maybe<std::string> kv_cache_dtype;     // auto (default) | int8

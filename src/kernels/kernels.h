@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "kernels/access.h"
+#include "kernels/attend_block.h"
 #include "quant/formats.h"
 #include "tensor/dtype.h"
 
@@ -30,37 +31,6 @@ using quant::kFormatCount;
 using quant::kPanelRows;
 
 enum class Activation : uint8_t { silu, gelu_tanh, gelu_new, gelu_erf, relu2, relu };
-
-// Tokens of one KV block; K is stored as [d][kBlockTokens], V as [kBlockTokens][d].
-constexpr uint32_t kBlockTokens = 64;
-
-// One kv head's block of keys and values and the query rows that look at it.
-struct AttendBlock {
-  const void* k;   // [head_dim][kBlockTokens] of kv_dtype
-  const void* v;   // [kBlockTokens][head_dim] of kv_dtype
-  Dtype kv_dtype;  // f32, f16, bf16, or i8: codes of a scale a token
-  // i8 only, [kBlockTokens] each: score = (dot(q, codes of k) * k_scale) * scale; a token's weight is
-  // multiplied by its v_scale before the codes of v are, and enters the sum l without it.
-  const float* k_scales;
-  const float* v_scales;
-  const void* next_k;  // keys of the block that comes next, to be fetched ahead, or null
-  uint32_t head_dim;
-  uint32_t queries;  // rows of q
-  const float* q;    // [queries][q_stride], the scale is not yet applied
-  uint64_t q_stride;
-  float scale;            // score = dot(q, k) * scale
-  float softcap;          // 0 = off, else score = softcap * tanh(score / softcap)
-  const uint32_t* begin;  // [queries] visible tokens of this block: begin <= j < end; may be empty
-  const uint32_t* end;    // [queries]
-  // Running softmax state, updated in place: m the maximum so far (-inf at first), l the sum (0 at first),
-  // o [queries][head_dim] (0 at first). With m' = max(m, scores): l = l * exp(m - m') + sum of exp(score -
-  // m'); o = o * exp(m - m'), then continues by fma over the visible tokens. A row that sees no token is left
-  // untouched.
-  float* m;
-  float* l;
-  float* o;
-  float* scores;  // scratch, [queries][kBlockTokens]; unspecified afterwards
-};
 
 // The step of two int8 codes as bitsandbytes writes it for CPUs: 1.8e-5 above 1 / 127^2 (6.200012e-05). The
 // constant is kept because codes downstream flip with the last bits: with the exact quotient a small model's
@@ -124,6 +94,15 @@ struct Kernels {
   // 0, scale NaN. n is a multiple of 64; scales [n / 64].
   void (*quantize_fixed)(Format format, const float* x, uint64_t n, int16_t* codes, float* scales);
 
+  // The coarser way of 4-bit weights, by int8 activations: scale = m / (127 * c.byte_max), code = round(x *
+  // (127 / m)), with the special cases of quantize_fixed; offset = -kByteZero times the sum of the block's
+  // codes.
+  struct ByteBlock {
+    float scale;
+    int32_t offset;
+  };
+  void (*quantize_bytes)(Format format, const float* x, uint64_t n, int8_t* codes, ByteBlock* blocks);
+
   // gemv for quantized formats. cols is the padded count. With S the exact sum of code products:
   //   int8: codes int8, one scale: y = (float(S) * (scale * scb)) * kInt8Step, each step rounded to fp32
   //   4-bit: codes int16, a scale a block: y = fma(float(S_block), absmax * scale_block, y), blocks ascending
@@ -131,6 +110,11 @@ struct Kernels {
   using GemvQuantized = void (*)(const void* panel_a, const void* panel_b, const void* codes,
                                  const float* scales, uint64_t cols, float* y_a, float* y_b);
   GemvQuantized gemv_quantized[kFormatCount];
+  // Of 4-bit formats by int8 activations: with S the exact sum of c.bytes * codes, plus offset, y =
+  // fma(float(S_block), absmax * scale_block, y), blocks ascending. Null for other formats.
+  using GemvBytes = void (*)(const void* panel_a, const void* panel_b, const int8_t* codes,
+                             const ByteBlock* blocks, uint64_t cols, float* y_a, float* y_b);
+  GemvBytes gemv_bytes[kFormatCount];
 
   // Rows of an int8 panel times activations of two digits, without scales: y[r] = float(S(high)) * kDigitBase
   // + float(S(low)), rounded after each step. cols is padded; at most 2^17.
@@ -155,6 +139,20 @@ struct Kernels {
     uint64_t blocks;
   };
   void (*tile_fixed)(const FixedTile& tile, float* c, uint64_t c_stride, bool first);
+  // gemv_bytes for many tokens: c.bytes of columns [k_begin, k_begin + k_count) as out[k / 4][32][4], and
+  // absmax[k_count / 64][32]. tile: a [quads][gemm_tokens][4], its blocks [blocks][gemm_tokens].
+  using ExpandBytes = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
+                               uint8_t* out, float* absmax);
+  ExpandBytes expand_bytes[kFormatCount];
+  struct ByteTile {
+    const uint8_t* b;
+    const float* absmax;
+    const int8_t* a;
+    const ByteBlock* of_tokens;
+    uint32_t tokens;
+    uint64_t blocks;
+  };
+  void (*tile_bytes)(const ByteTile& tile, float* c, uint64_t c_stride, bool first);
   // gemv_quantized of 4-bit formats for `tokens` <= kFewTokens tokens; codes [tokens][stride], scales
   // [tokens][scales_stride]. Null for other formats.
   struct FewCodes {
@@ -167,6 +165,17 @@ struct Kernels {
   using FewFixed = void (*)(const void* panel, const FewCodes& tokens, uint64_t cols, float* y,
                             uint64_t y_stride);
   FewFixed few_fixed[kFormatCount];
+  // The same of gemv_bytes; codes [tokens][stride], blocks [tokens][blocks_stride].
+  struct FewBytes {
+    const int8_t* codes;
+    uint64_t stride;
+    const ByteBlock* blocks;
+    uint64_t blocks_stride;
+    uint32_t tokens;
+  };
+  using FewOfBytes = void (*)(const void* panel, const FewBytes& tokens, uint64_t cols, float* y,
+                              uint64_t y_stride);
+  FewOfBytes few_bytes[kFormatCount];
   // Outlier columns of int8. marks: bit k % 32 of word k / 32 is |x[k]| >= threshold with x rounded to f16,
   // (n + 31) / 32 words, the last one's other bits 0.
   void (*mark_outliers)(const float* x, uint64_t n, float threshold, uint32_t* marks);

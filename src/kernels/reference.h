@@ -25,12 +25,23 @@ void pack_tokens(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_
 void quantize_int8(const float* x, uint64_t n, float threshold, int8_t* codes, float* scale);
 void quantize_blocks(Format format, const float* x, uint64_t blocks, uint8_t* codes, float* absmax);
 void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales);
+void quantize_bytes(Format format, const float* x, uint64_t n, int8_t* codes, Kernels::ByteBlock* blocks);
 void dot_digits(const void* panel, const int8_t* high, const int8_t* low, uint64_t cols, float* y);
 void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                uint64_t cols, float* y_a, float* y_b);
 template <Format F>
 void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                 uint64_t cols, float* y_a, float* y_b);
+template <Format F>
+void gemv_bytes(const void* panel_a, const void* panel_b, const int8_t* codes,
+                const Kernels::ByteBlock* blocks, uint64_t cols, float* y_a, float* y_b);
+template <Format F>
+void expand_bytes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, uint8_t* out,
+                  float* absmax);
+template <Format F>
+void few_bytes(const void* panel, const Kernels::FewBytes& tokens, uint64_t cols, float* y,
+               uint64_t y_stride);
+void tile_bytes(const Kernels::ByteTile& tile, float* c, uint64_t c_stride, bool first);
 void expand_int8_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
                        float* absmax);
 template <Format F>

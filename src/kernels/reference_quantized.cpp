@@ -91,6 +91,24 @@ void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, f
   }
 }
 
+void quantize_bytes(Format format, const float* x, uint64_t n, int8_t* codes, Kernels::ByteBlock* blocks) {
+  const auto act_max = static_cast<float>(quant::kByteActMax);
+  const auto byte_max = static_cast<float>(quant::four_bit_code(format).byte_max);
+  for (uint64_t k = 0; k < n; k += kBlockCols) {
+    float largest = 0.0f;
+    for (uint64_t i = k; i < k + kBlockCols; ++i) largest = larger_magnitude(largest, x[i]);
+    const bool finite = std::isfinite(largest), usable = finite && largest >= 1e-30f;
+    const float factor = usable ? act_max / largest : 0.0f;
+    int32_t sum = 0;
+    for (uint64_t i = k; i < k + kBlockCols; ++i) {
+      codes[i] = usable ? static_cast<int8_t>(std::nearbyint(x[i] * factor)) : int8_t{0};
+      sum += codes[i];
+    }
+    const float unusable = finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
+    blocks[k / kBlockCols] = {usable ? largest / (act_max * byte_max) : unusable, -quant::kByteZero * sum};
+  }
+}
+
 void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                uint64_t cols, float* y_a, float* y_b) {
   for (uint32_t row = 0; row < kPanelRows; ++row) {
@@ -136,6 +154,62 @@ void few_fixed(const void* panel, const Kernels::FewCodes& tokens, uint64_t cols
   for (uint32_t t = 0; t < tokens.tokens; ++t)
     gemv_fixed<F>(panel, nullptr, tokens.codes + t * tokens.stride, tokens.scales + t * tokens.scales_stride,
                   cols, y + t * y_stride, nullptr);
+}
+
+template <Format F>
+void gemv_bytes(const void* panel_a, const void* panel_b, const int8_t* codes,
+                const Kernels::ByteBlock* blocks, uint64_t cols, float* y_a, float* y_b) {
+  const quant::FourBitCode& code = quant::four_bit_code(F);
+  for (uint32_t row = 0; row < kPanelRows; ++row) {
+    float y = 0.0f;
+    for (uint64_t block = 0; block < cols / kBlockCols; ++block) {
+      int32_t sum = blocks[block].offset;
+      for (uint64_t k = block * kBlockCols; k < (block + 1) * kBlockCols; ++k)
+        sum += code.bytes[four_bit_index(F, panel_a, cols, row, k)] * codes[k];
+      y = std::fma(static_cast<float>(sum), scale_of(F, panel_a, cols, row, block) * blocks[block].scale, y);
+    }
+    y_a[row] = y;
+  }
+  if (panel_b != nullptr) gemv_bytes<F>(panel_b, nullptr, codes, blocks, cols, y_b, nullptr);
+}
+
+template <Format F>
+void few_bytes(const void* panel, const Kernels::FewBytes& tokens, uint64_t cols, float* y,
+               uint64_t y_stride) {
+  for (uint32_t t = 0; t < tokens.tokens; ++t)
+    gemv_bytes<F>(panel, nullptr, tokens.codes + t * tokens.stride, tokens.blocks + t * tokens.blocks_stride,
+                  cols, y + t * y_stride, nullptr);
+}
+
+template <Format F>
+void expand_bytes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, uint8_t* out,
+                  float* absmax) {
+  const quant::FourBitCode& code = quant::four_bit_code(F);
+  for (uint64_t k = 0; k < k_count; ++k)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      out[(k / 4 * kPanelRows + row) * 4 + k % 4] =
+          code.bytes[four_bit_index(F, panel, cols, row, k_begin + k)];
+  for (uint64_t block = 0; block < k_count / kBlockCols; ++block)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      absmax[block * kPanelRows + row] = scale_of(F, panel, cols, row, k_begin / kBlockCols + block);
+}
+
+void tile_bytes(const Kernels::ByteTile& tile, float* c, uint64_t c_stride, bool first) {
+  constexpr uint64_t kQuads = kBlockCols / 4;
+  for (uint64_t block = 0; block < tile.blocks; ++block) {
+    for (uint32_t t = 0; t < tile.tokens; ++t) {
+      const Kernels::ByteBlock& of_token = tile.of_tokens[block * kGemmTokens + t];
+      for (uint32_t row = 0; row < kPanelRows; ++row) {
+        int32_t sum = of_token.offset;
+        for (uint64_t q = block * kQuads; q < (block + 1) * kQuads; ++q)
+          for (uint32_t i = 0; i < 4; ++i)
+            sum += tile.b[(q * kPanelRows + row) * 4 + i] * tile.a[(q * kGemmTokens + t) * 4 + i];
+        float& y = c[t * c_stride + row];
+        const float scale = tile.absmax[block * kPanelRows + row] * of_token.scale;
+        y = std::fma(static_cast<float>(sum), scale, first && block == 0 ? 0.0f : y);
+      }
+    }
+  }
 }
 
 void expand_int8_codes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, int16_t* out,
@@ -229,11 +303,15 @@ void finish_int8(const float* scb, float scale, float* c) {
     c[row] = int8_result(std::bit_cast<int32_t>(c[row]), scale, scb[row]);
 }
 
-#define RHAPSODE_FOUR_BIT(F)                                                                         \
-  template void gemv_fixed<F>(const void*, const void*, const void*, const float*, uint64_t, float*, \
-                              float*);                                                               \
-  template void expand_fixed_codes<F>(const void*, uint64_t, uint64_t, uint64_t, int16_t*, float*);  \
-  template void few_fixed<F>(const void*, const Kernels::FewCodes&, uint64_t, float*, uint64_t);     \
+#define RHAPSODE_FOUR_BIT(F)                                                                                \
+  template void gemv_fixed<F>(const void*, const void*, const void*, const float*, uint64_t, float*,        \
+                              float*);                                                                      \
+  template void expand_fixed_codes<F>(const void*, uint64_t, uint64_t, uint64_t, int16_t*, float*);         \
+  template void few_fixed<F>(const void*, const Kernels::FewCodes&, uint64_t, float*, uint64_t);            \
+  template void gemv_bytes<F>(const void*, const void*, const int8_t*, const Kernels::ByteBlock*, uint64_t, \
+                              float*, float*);                                                              \
+  template void few_bytes<F>(const void*, const Kernels::FewBytes&, uint64_t, float*, uint64_t);            \
+  template void expand_bytes<F>(const void*, uint64_t, uint64_t, uint64_t, uint8_t*, float*);               \
   template void expand_four_bit<F>(const void*, uint64_t, uint64_t, uint64_t, float*);
 RHAPSODE_FOUR_BIT(Format::nf4)
 RHAPSODE_FOUR_BIT(Format::nf4_nested)

@@ -93,7 +93,7 @@ void run_parts(std::span<const Product> parts, const Finished& finished) {
 Route route_of(const plan::WeightFormat& format) {
   if (multiplies_integers(format)) return Route::ternary;
   if (format.format == quant::Format::int8) return Route::int8;
-  if (quant::is_four_bit(format.format) && !format.exact) return Route::fixed;
+  if (quant::is_four_bit(format.format) && !format.exact) return format.bytes ? Route::bytes : Route::fixed;
   return Route::dense;
 }
 

@@ -43,7 +43,8 @@ struct Rows {
 //   int8:  LLM.int8(): int32 sums of codes, outlier columns apart
 //   ternary: int8 activations, exact sums
 //   fixed: 4-bit weights by 16-bit fixed point, exact sums of each block
-enum class Route : uint8_t { dense, int8, fixed, ternary };
+//   bytes: 4-bit weights by int8 activations, exact sums of each block; coarser
+enum class Route : uint8_t { dense, int8, fixed, bytes, ternary };
 Route route_of(const plan::WeightFormat& format);
 // Of the dense route: weights and tokens of bf16, where the kernels have an instruction for them.
 bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype);

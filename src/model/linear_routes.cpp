@@ -60,6 +60,16 @@ int16_t* packed_codes(const Product& product, uint64_t group, uint64_t k) {
 float* behind_codes(const Product& product) {
   return product.worker->packed + group_count(product) * tile_of(product) * product.part->padded_cols / 2;
 }
+// The bytes route: [quad of columns][tile][4], and behind them as below what scale and offset a block has.
+int8_t* packed_bytes(const Product& product, uint64_t group, uint64_t k) {
+  return packed_at<int8_t>(product, plan::kColumnBlock, group, k);
+}
+kernels::Kernels::ByteBlock* byte_blocks(const Product& product, uint64_t group) {
+  float* behind =
+      product.worker->packed + group_count(product) * tile_of(product) * product.part->padded_cols / 4;
+  return reinterpret_cast<kernels::Kernels::ByteBlock*>(behind) +
+         group * (product.part->padded_cols / kBlockCols) * tile_of(product);
+}
 // int8: one a token, [group][tile]; fixed: [group][block of 64 columns][tile].
 float* group_scales(const Product& product, uint64_t group) {
   const uint64_t each =
@@ -75,7 +85,8 @@ uint32_t group_tokens(const Product& product, uint64_t group) {
 // A few tokens are multiplied straight from the panels: what many share would cost more than it saves. Dense:
 // groups as ever, but of all columns at once; fixed: rows of codes, and their scales behind them.
 bool is_few(const Product& product) {
-  if (route_of(product) == Route::fixed) return product.tokens <= 2 * kernels::kFewTokens;
+  const Route route = route_of(product);
+  if (route == Route::fixed || route == Route::bytes) return product.tokens <= 2 * kernels::kFewTokens;
   return quant::is_dense(product.part->format.format) && group_count(product) <= 2;
 }
 float* few_floats(const Product& product, uint64_t group) {
@@ -85,6 +96,12 @@ kernels::Kernels::FewCodes few_codes(const Product& product, uint32_t first, uin
   const uint64_t cols = product.part->padded_cols, blocks = cols / kBlockCols;
   return {reinterpret_cast<const int16_t*>(product.worker->packed) + first * cols, cols,
           behind_codes(product) + first * blocks, blocks, tokens};
+}
+
+kernels::Kernels::FewBytes few_bytes(const Product& product, uint32_t first, uint32_t tokens) {
+  const uint64_t cols = product.part->padded_cols, blocks = cols / kBlockCols;
+  return {reinterpret_cast<const int8_t*>(product.worker->packed) + first * cols, cols,
+          byte_blocks(product, 0) + first * blocks, blocks, tokens};
 }
 
 struct CodeRow {
@@ -131,6 +148,39 @@ void pack_fixed_group(const Product& product, uint64_t group) {
   pack_code_rows(product, group, rows);
 }
 
+// Rows of bytes, each padded_cols long, become quads of columns: four bytes move as a float.
+void pack_byte_rows(const Product& product, uint64_t group, const int8_t* rows) {
+  const uint64_t cols = product.part->padded_cols;
+  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock)
+    product.worker->kernels->pack_tokens(reinterpret_cast<const float*>(rows), cols / 4,
+                                         group_tokens(product, group), k / 4,
+                                         std::min(plan::kColumnBlock, cols - k) / 4,
+                                         reinterpret_cast<float*>(packed_bytes(product, group, k)));
+}
+
+void pack_bytes_group(const Product& product, uint64_t group) {
+  const uint32_t tile = tile_of(product);
+  const uint64_t cols = product.part->padded_cols, blocks = cols / kBlockCols;
+  auto* rows = reinterpret_cast<int8_t*>(product.worker->rows);
+  auto* own = reinterpret_cast<kernels::Kernels::ByteBlock*>(product.worker->expand);
+  const auto quantize = [&](uint64_t t, int8_t* codes, kernels::Kernels::ByteBlock* of_blocks) {
+    product.worker->kernels->quantize_bytes(product.part->format.format, token(product, t), cols, codes,
+                                            of_blocks);
+  };
+  if (is_few(product)) {
+    for (uint64_t t = group * tile; t < group * tile + group_tokens(product, group); ++t)
+      quantize(t, reinterpret_cast<int8_t*>(product.worker->packed) + t * cols,
+               byte_blocks(product, 0) + t * blocks);
+    return;
+  }
+  kernels::Kernels::ByteBlock* of_tokens = byte_blocks(product, group);
+  for (uint32_t t = 0; t < group_tokens(product, group); ++t) {
+    quantize(group * tile + t, rows + t * cols, own);
+    for (uint64_t b = 0; b < blocks; ++b) of_tokens[b * tile + t] = own[b];
+  }
+  pack_byte_rows(product, group, rows);
+}
+
 void pack_int8_group(const Product& product, uint64_t group) {
   const uint32_t tile = tile_of(product);
   const uint64_t cols = product.part->padded_cols;
@@ -153,16 +203,13 @@ void pack_int8_group(const Product& product, uint64_t group) {
   pack_code_rows(product, group, rows);
 }
 
-// Ternary: few tokens as rows of bytes, [token][padded_cols]; more in groups like the other routes, [quad of
-// columns][tile][4]. The sums of the tokens' codes stand behind them.
+// Ternary: few tokens as rows of bytes, [token][padded_cols]; more in groups, [quad of columns][tile][4] as
+// those of the bytes route. The sums of the tokens' codes stand behind them.
 bool has_code_rows(const Product& product) {
   return product.tokens <= kernels::kTernaryTokens;
 }
 int8_t* code_row(const Product& product, uint64_t t) {
   return reinterpret_cast<int8_t*>(product.worker->packed) + t * product.part->padded_cols;
-}
-int8_t* packed_quads(const Product& product, uint64_t group, uint64_t k) {
-  return packed_at<int8_t>(product, plan::kColumnBlock, group, k);
 }
 int32_t* code_sums(const Product& product) {
   return reinterpret_cast<int32_t*>(product.worker->packed +
@@ -183,11 +230,7 @@ void pack_ternary_group(const Product& product, uint64_t group) {
     code_sums(product)[first + t] =
         narrow(product, first + t, has_code_rows(product) ? code_row(product, first + t) : rows + t * cols);
   if (has_code_rows(product)) return;
-  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock)  // four bytes move as a float
-    product.worker->kernels->pack_tokens(reinterpret_cast<const float*>(rows), cols / 4,
-                                         group_tokens(product, group), k / 4,
-                                         std::min(plan::kColumnBlock, cols - k) / 4,
-                                         reinterpret_cast<float*>(packed_quads(product, group, k)));
+  pack_byte_rows(product, group, rows);
 }
 
 void pack_dense_group(const Product& product, uint64_t group) {
@@ -236,6 +279,13 @@ void run_vector(const Product& product, Range panels) {
     });
   }
   const CodeRow row = own_area(product);
+  if (route == Route::bytes) {
+    const auto gemv = kernels.gemv_bytes[format_index(product)];
+    return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
+      gemv(a, b, reinterpret_cast<const int8_t*>(row.codes),
+           reinterpret_cast<const kernels::Kernels::ByteBlock*>(row.scales), cols, y_a, y_b);
+    });
+  }
   if (route == Route::ternary) {
     const auto* sum = reinterpret_cast<const int32_t*>(row.scales);
     for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
@@ -338,18 +388,21 @@ void add_int8(const Product& product, Step& step) {
     kernels.finish_int8(scb, scales[t], step.sums + uint64_t{t} * kPanelRows);
 }
 
+// Up to 2 * kFewTokens tokens in one pass or in two of about the same length: work(first token, tokens).
+template <class Work>
+void in_halves(const Step& step, Work work) {
+  const uint32_t tokens = step.block.tokens, pass = tokens <= kernels::kFewTokens ? tokens : (tokens + 1) / 2;
+  for (uint32_t t = 0; t < tokens; t += pass) work(t, std::min(pass, tokens - t));
+}
+
 void add_fixed(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
-  if (is_few(product)) {
-    const uint32_t tokens = step.block.tokens,
-                   pass = tokens <= kernels::kFewTokens ? tokens : (tokens + 1) / 2;
-    for (uint32_t t = 0; t < tokens; t += pass)
-      kernels.few_fixed[format_index(product)](product.part->panel(step.panel),
-                                               few_codes(product, t, std::min(pass, tokens - t)), step.count,
-                                               step.sums + uint64_t{t} * kPanelRows, kPanelRows);
-    return;
-  }
+  if (is_few(product))
+    return in_halves(step, [&](uint32_t t, uint32_t tokens) {
+      kernels.few_fixed[format_index(product)](product.part->panel(step.panel), few_codes(product, t, tokens),
+                                               step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
+    });
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
   float* absmax = product.worker->expand + plan::kColumnBlock * kPanelRows / 2;
   kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
@@ -359,6 +412,27 @@ void add_fixed(const Product& product, Step& step) {
     kernels.tile_fixed(
         {expanded, absmax, packed_codes(product, group, step.k),
          group_scales(product, group) + step.k / kBlockCols * tile, tokens, step.count / kBlockCols},
+        step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+  });
+}
+
+void add_bytes(const Product& product, Step& step) {
+  const kernels::Kernels& kernels = *product.worker->kernels;
+  const uint32_t tile = tile_of(product);
+  if (is_few(product))
+    return in_halves(step, [&](uint32_t t, uint32_t tokens) {
+      kernels.few_bytes[format_index(product)](product.part->panel(step.panel), few_bytes(product, t, tokens),
+                                               step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
+    });
+  auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
+  float* absmax = product.worker->expand + plan::kColumnBlock * kPanelRows / 4;
+  kernels.expand_bytes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
+                                              step.k, step.count, expanded, absmax);
+  step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+    const uint64_t group = (step.block.first + t) / tile;
+    kernels.tile_bytes(
+        {expanded, absmax, packed_bytes(product, group, step.k),
+         byte_blocks(product, group) + step.k / kBlockCols * tile, tokens, step.count / kBlockCols},
         step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
 }
@@ -376,7 +450,7 @@ void add_ternary(const Product& product, Step& step) {
   auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
   kernels.expand_trits(panel, step.k, step.count, expanded);
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    kernels.tile_trits(expanded, packed_quads(product, (step.block.first + t) / tile, step.k), tokens,
+    kernels.tile_trits(expanded, packed_bytes(product, (step.block.first + t) / tile, step.k), tokens,
                        step.count / 4, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
   for (uint32_t t = 0; t < step.block.tokens && step.k + step.count == cols; ++t)
@@ -389,6 +463,8 @@ void add(const Product& product, Step& step) {
       return takes_pairs(product) ? add_pairs(product, step) : add_dense(product, step);
     case Route::fixed:
       return add_fixed(product, step);
+    case Route::bytes:
+      return add_bytes(product, step);
     case Route::ternary:
       return add_ternary(product, step);
     case Route::int8:
@@ -450,6 +526,8 @@ void pack(const Product& product) {
       pack_dense_group(product, group);
     else if (route == Route::fixed)
       pack_fixed_group(product, group);
+    else if (route == Route::bytes)
+      pack_bytes_group(product, group);
     else if (route == Route::ternary)
       pack_ternary_group(product, group);
     else
@@ -471,6 +549,10 @@ void quantize_vector(const Product& product) {
     case Route::fixed:
       return kernels.quantize_fixed(product.part->format.format, x, product.part->padded_cols,
                                     reinterpret_cast<int16_t*>(row.codes), row.scales);
+    case Route::bytes:
+      return kernels.quantize_bytes(product.part->format.format, x, product.part->padded_cols,
+                                    reinterpret_cast<int8_t*>(row.codes),
+                                    reinterpret_cast<kernels::Kernels::ByteBlock*>(row.scales));
     case Route::int8:
       kernels.quantize_int8(x, product.linear->cols, threshold, reinterpret_cast<int8_t*>(row.codes),
                             row.scales);

@@ -136,7 +136,10 @@ Formats Formats::choose(const config::ModelEntry& entry, Dtype dtype, const arch
   }
   if (asked.llm_int8_threshold) formats.int8_threshold = outlier_threshold(asked.llm_int8_threshold->value);
   if (entry.kv_cache_dtype && entry.kv_cache_dtype->value == "int8") formats.kv_dtype = Dtype::i8;
-  if (entry.numerics) formats.exact = entry.numerics->value == "hf-exact";
+  if (entry.numerics) {
+    formats.exact = entry.numerics->value == "hf-exact";
+    formats.bytes = entry.numerics->value == "int8";
+  }
   if (entry.llm_int8_outliers) formats.int8_row_outliers = entry.llm_int8_outliers->value == "row";
   return formats;
 }
@@ -144,7 +147,8 @@ Formats Formats::choose(const config::ModelEntry& entry, Dtype dtype, const arch
 WeightFormat Formats::four_bit(bool nf4, bool is_nested, uint64_t block, Dtype to, uint64_t cols) const {
   WeightFormat choice;
   choice.compute = to;
-  choice.exact = exact || to == Dtype::f32;
+  choice.bytes = bytes;
+  choice.exact = exact || (to == Dtype::f32 && !bytes);
   if (cols % quant::kBlockCols != 0 || block != quant::kBlockCols) {
     choice.format = quant::dense_format(to);
     choice.dequantized = nf4 ? &quant::kNf4 : &quant::kFp4;

@@ -22,6 +22,7 @@ struct WeightFormat {
   // point, whose error is below that of rounding to a 16-bit dtype.
   // Ternary: every rounding of transformers. False: one rounding of the exact integer sum.
   bool exact = false;
+  bool bytes = false;  // 4-bit, not exact: by int8 activations, coarser than fixed point
   // 4-bit blocks that are no runs of 64 columns (they cross rows, or are of another size) are held as their
   // dequantized values.
   const quant::FourBitCode* dequantized = nullptr;
@@ -41,6 +42,7 @@ struct Formats {
   bool nested = true;  // bnb_4bit_use_double_quant
   Dtype compute = Dtype::f32;
   bool exact = false;                   // numerics: hf-exact
+  bool bytes = false;                   // numerics: int8
   float int8_threshold = 6.0f;          // as outlier_threshold() has it
   bool int8_row_outliers = false;       // llm_int8_outliers: row
   std::optional<Dtype> stored_compute;  // of weights that are stored in 4 bits, over the checkpoint's own

@@ -14,6 +14,8 @@ constexpr uint32_t kNestedBlocks = 256;  // absmax values that share one nested 
 // sorted values: the code of y is order[number of bounds strictly below y].
 // fixed[c] = values[c] * fixed_max rounded: with activations of at most act_max a block's 64 products sum up
 // in 32 bits: fixed_max * act_max * 64 < 2^31.
+// bytes[c] = values[c] * byte_max rounded, plus kByteZero: 7 bits, so that two products with int8 activations
+// of at most 127 add up in 16 bits. byte_max is where the rounded values lie closest to values, on average.
 struct FourBitCode {
   const char* name;
   float values[16];
@@ -23,7 +25,12 @@ struct FourBitCode {
   int16_t fixed[16];
   int32_t fixed_max;
   int32_t act_max;
+  uint8_t bytes[16];
+  int32_t byte_max;
 };
+
+constexpr int32_t kByteZero = 64;
+constexpr int32_t kByteActMax = 127;
 
 namespace four_bit {
 
@@ -34,7 +41,11 @@ constexpr int16_t rounded(float x) {
   return static_cast<int16_t>(x < 0 ? x - 0.5f : x + 0.5f);
 }
 constexpr FourBitCode with_fixed(FourBitCode code) {
-  for (int i = 0; i < 16; ++i) code.fixed[i] = rounded(code.values[i] * static_cast<float>(code.fixed_max));
+  for (int i = 0; i < 16; ++i) {
+    code.fixed[i] = rounded(code.values[i] * static_cast<float>(code.fixed_max));
+    const int byte = rounded(code.values[i] * static_cast<float>(code.byte_max)) + kByteZero;
+    code.bytes[i] = static_cast<uint8_t>(byte);
+  }
   return code;
 }
 
@@ -57,7 +68,9 @@ inline constexpr FourBitCode kNf4 = four_bit::with_fixed(
      true,
      {},
      4095,
-     8191});
+     8191,
+     {},
+     53});
 
 // Magnitudes are multiples of 1/192, so the fixed-point codes are exact.
 inline constexpr FourBitCode kFp4 = four_bit::with_fixed(
@@ -77,7 +90,9 @@ inline constexpr FourBitCode kFp4 = four_bit::with_fixed(
      false,
      {},
      192,
-     32767});
+     32767,
+     {},
+     60});
 
 // The dynamic 8-bit map of nested scales: +-10^(i-6) * (0.1 + 0.9 * (k + 0.5) / 2^i) for i = 0..6, k = 0..2^i
 // - 1, and 0 and 1, ascending; computed in double and rounded once.

@@ -130,6 +130,11 @@ class Knobs {
       add(out, "numerics", "numerics: fast", phase.layers_ms() * (1.0 - faster),
           "16-bit fixed point multiplies that much faster here");
     }
+    if (!formats.exact && !formats.bytes && four_bit) {
+      const double faster = result_.roofline.int16.median / result_.roofline.int8.median;
+      add(out, "numerics", "numerics: int8", phase.layers_ms() * (1.0 - faster),
+          "int8 activations multiply that much faster here; a product errs by 1 to 3 %");
+    }
     context(phase, out);
     sort(out);
   }

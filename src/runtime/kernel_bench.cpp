@@ -62,6 +62,21 @@ Dtype dtype_of(Format format) {
   return format == Format::bf16 ? Dtype::bf16 : Dtype::f32;
 }
 
+// A format and the way it is multiplied.
+struct Way {
+  Format format;
+  bool bytes = false;
+
+  std::string name() const { return quant::format_name(format) + std::string(bytes ? "/int8" : ""); }
+  plan::WeightFormat weights() const {
+    plan::WeightFormat weights;
+    weights.format = format;
+    weights.compute = dtype_of(format);
+    weights.bytes = bytes;
+    return weights;
+  }
+};
+
 class Run {
  public:
   Run(const KernelBenchOptions& options, const std::function<void(const KernelRow&)>& done, KernelBench& out)
@@ -84,13 +99,14 @@ class Run {
   }
 
   // Passes over many copies of one matrix, as a model's layers would come, with a barrier after each.
-  void vector(Format format, Shape shape) {
+  void vector(Way way, Shape shape) {
+    const Format format = way.format;
     const uint64_t matrix_bytes = quant::packed_bytes(format, shape.rows, shape.cols);
     const uint64_t copies =
         std::max<uint64_t>(1, (options_.quick ? 64ull << 20 : 512ull << 20) / matrix_bytes);
     devices::Buffer buffer = device_.allocate(copies * matrix_bytes, "matrices");
     fill(format, shape.cols, buffer.bytes());
-    Work work(*this, 1, shape, format);
+    Work work(*this, 1, shape, way);
     std::vector<double> reads, rates;
     for (uint32_t round = 0; round < options_.rounds; ++round) {
       reads.push_back(std::max(devices::measure_read(kernels_, pool_, buffer.bytes(), 1),
@@ -101,16 +117,17 @@ class Run {
       });
       rates.push_back(static_cast<double>(copies * matrix_bytes) / (now() - start) / 1e9);
     }
-    KernelRow row{"vector", quant::format_name(format), shape.rows, shape.cols, 1, {}, "GB/s", "read"};
+    KernelRow row{"vector", way.name(), shape.rows, shape.cols, 1, {}, "GB/s", "read"};
     finish(std::move(row), rates, reads);
   }
 
-  void tokens(Format format, Shape shape, uint32_t tokens) {
+  void tokens(Way way, Shape shape, uint32_t tokens) {
+    const Format format = way.format;
     devices::Buffer buffer =
         device_.allocate(quant::packed_bytes(format, shape.rows, shape.cols), "a matrix");
     fill(format, shape.cols, buffer.bytes());
-    Work work(*this, tokens, shape, format);
-    const Instruction instruction = route_instruction(kernels_, work.format(), dtype_of(format));
+    Work work(*this, tokens, shape, way);
+    const Instruction instruction = route_instruction(kernels_, way.weights(), dtype_of(format));
     const double operations = 2.0 * static_cast<double>(shape.rows * shape.cols) * tokens;
     const auto repeats = static_cast<uint32_t>(std::max(1.0, (options_.quick ? 2e9 : 2e10) / operations));
     std::vector<double> rates, peaks;
@@ -122,7 +139,7 @@ class Run {
       });
       rates.push_back(operations * repeats / (now() - start) / 1e9);
     }
-    KernelRow row{"tokens", quant::format_name(format), shape.rows, shape.cols, tokens, {}, "", ""};
+    KernelRow row{"tokens", way.name(), shape.rows, shape.cols, tokens, {}, "", ""};
     row.unit = devices::instruction_unit(instruction);
     row.limit = devices::instruction_name(instruction);
     finish(std::move(row), rates, peaks);
@@ -156,24 +173,20 @@ class Run {
   // The workspace and the matrix of model::multiply.
   class Work {
    public:
-    Work(Run& run, uint32_t tokens, Shape shape, Format format)
+    Work(Run& run, uint32_t tokens, Shape shape, Way way)
         : run_(run),
           tokens_(tokens),
           x_(small_values(tokens * shape.cols)),
           y_(tokens * quant::panel_count(shape.rows) * quant::kPanelRows),
           factors_(tokens, 1.0f) {
+      const Format format = way.format;
       const uint64_t cols = quant::padded_cols(format, shape.cols);
       const uint64_t tile = run.kernels_.gemm_tokens;
       linear_.cols = shape.cols;
       linear_.panels = quant::panel_count(shape.rows);
       linear_.int8_threshold = std::numeric_limits<float>::quiet_NaN();
-      linear_.parts = {{shape.rows,
-                        0,
-                        linear_.panels,
-                        quant::panel_bytes(format, shape.cols),
-                        cols,
-                        nullptr,
-                        {format, dtype_of(format), false, nullptr, false}}};
+      linear_.parts = {{shape.rows, 0, linear_.panels, quant::panel_bytes(format, shape.cols), cols, nullptr,
+                        way.weights()}};
       run.kernels_.round_row(dtype_of(format), x_.data(), x_.size());
       own_.resize(run.pool_.threads());
       for (Own& own : own_) {
@@ -186,8 +199,6 @@ class Run {
       packed_.resize((tokens + tile) * 2 * cols);
     }
 
-    const plan::WeightFormat& format() const { return linear_.parts[0].format; }
-
     void multiply(uint32_t member, std::byte* matrix) {
       model::Linear linear = linear_;
       linear.parts[0].data = matrix;
@@ -195,7 +206,7 @@ class Run {
       const model::Worker worker{&run_.kernels_,       &run_.pool_,       member,
                                  run_.pool_.threads(), own.expand.data(), own.sums.data(),
                                  own.rows.data(),      own.marks.data(),  packed_.data()};
-      model::multiply(worker, dtype_of(format().format), linear,
+      model::multiply(worker, dtype_of(linear.parts[0].format.format), linear,
                       {x_.data(), linear.cols, {}, factors_.data()}, tokens_, y_.data(),
                       linear.panels * quant::kPanelRows);
       run_.pool_.barrier();
@@ -259,10 +270,10 @@ class Run {
   devices::Device device_;
 };
 
-constexpr Format kFormats[] = {Format::f32,  Format::f16,        Format::bf16,
-                               Format::int8, Format::nf4,        Format::nf4_nested,
-                               Format::fp4,  Format::fp4_nested, Format::ternary};
-static_assert(std::size(kFormats) == quant::kFormatCount);
+constexpr Way kWays[] = {
+    {Format::f32}, {Format::f16},        {Format::bf16},       {Format::int8},
+    {Format::nf4}, {Format::nf4, true},  {Format::nf4_nested}, {Format::nf4_nested, true},
+    {Format::fp4}, {Format::fp4_nested}, {Format::ternary}};
 
 }  // namespace
 
@@ -271,10 +282,10 @@ KernelBench bench_kernels(const KernelBenchOptions& options,
   KernelBench out;
   Run run(options, done, out);
   run.roofline();
-  for (const Format format : kFormats)
-    for (const Shape shape : {Shape{4096, 4096}, Shape{576, 1536}}) run.vector(format, shape);
-  for (const Format format : kFormats)
-    for (const uint32_t tokens : {4u, 64u, 512u}) run.tokens(format, {4096, 4096}, tokens);
+  for (const Way way : kWays)
+    for (const Shape shape : {Shape{4096, 4096}, Shape{576, 1536}}) run.vector(way, shape);
+  for (const Way way : kWays)
+    for (const uint32_t tokens : {4u, 64u, 512u}) run.tokens(way, {4096, 4096}, tokens);
   for (const uint32_t head_dim : {64u, 128u})
     for (const uint32_t queries : {1u, 4u, 64u}) run.attention(head_dim, queries);
   return out;

@@ -17,6 +17,7 @@ inline devices::Instruction route_instruction(const kernels::Kernels& kernels,
     case model::Route::fixed:
       return devices::Instruction::int16;
     case model::Route::int8:
+    case model::Route::bytes:
       return devices::Instruction::int8;
     case model::Route::ternary:
       return devices::Instruction::int8_words;

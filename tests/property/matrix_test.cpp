@@ -118,12 +118,14 @@ std::vector<FormatCase> dense_cases() {
                                 quantized("int8 row", Dtype::bf16, config::Quantization::int8),
                                 quantized("int8 call", Dtype::f16, config::Quantization::int8),
                                 quantized("nf4", Dtype::bf16, config::Quantization::nf4),
-                                quantized("fp4 exact", Dtype::bf16, config::Quantization::fp4)};
+                                quantized("fp4 exact", Dtype::bf16, config::Quantization::fp4),
+                                quantized("nf4 int8", Dtype::bf16, config::Quantization::nf4)};
   cases.push_back({"bfloat16, 8-bit cache", plan::Formats::dense(Dtype::bf16)});
   cases.back().formats.kv_dtype = Dtype::i8;
   cases[2].formats.int8_row_outliers = true;
   cases[3].chunks = false;
   cases[5].formats.exact = true;
+  cases[6].formats.bytes = true;
   return cases;
 }
 

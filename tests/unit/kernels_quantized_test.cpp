@@ -177,6 +177,93 @@ void check_sets(const Matrix& m, uint32_t seed) {
   }
 }
 
+struct ByteCodes {
+  std::vector<int8_t> codes;
+  std::vector<Kernels::ByteBlock> blocks;
+};
+
+ByteCodes quantize_bytes(const Kernels& set, const Matrix& m, const float* x) {
+  ByteCodes out{std::vector<int8_t>(m.cols), std::vector<Kernels::ByteBlock>(m.cols / 64)};
+  set.quantize_bytes(m.format, x, m.cols, out.codes.data(), out.blocks.data());
+  return out;
+}
+
+// Both panels of a call, then one alone.
+std::vector<float> product(const Kernels& set, const Matrix& m, const ByteCodes& token) {
+  std::vector<float> y(96);
+  const auto gemv = set.gemv_bytes[static_cast<size_t>(m.format)];
+  const std::byte* panel = m.panel.data();
+  gemv(panel, panel, token.codes.data(), token.blocks.data(), m.cols, y.data(), y.data() + 32);
+  gemv(panel, nullptr, token.codes.data(), token.blocks.data(), m.cols, y.data() + 64, nullptr);
+  EXPECT_EQ(std::memcmp(y.data(), y.data() + 32, 128), 0);
+  EXPECT_EQ(std::memcmp(y.data(), y.data() + 64, 128), 0);
+  y.resize(32);
+  return y;
+}
+
+// All tokens by the tile, in two blocks of columns.
+std::vector<float> tiled(const Kernels& set, const Matrix& m, const std::vector<ByteCodes>& rows) {
+  const uint32_t tile = set.gemm_tokens;
+  std::vector<int8_t> a(m.cols * tile);
+  std::vector<uint8_t> b(m.cols * 32);
+  std::vector<Kernels::ByteBlock> blocks(m.cols / 64 * tile);
+  std::vector<float> absmax(m.cols / 64 * 32), c(rows.size() * 35, -2.0f);
+  for (uint32_t t = 0; t < rows.size(); ++t) {
+    for (uint64_t k = 0; k < m.cols; ++k) a[(k / 4 * tile + t) * 4 + k % 4] = rows[t].codes[k];
+    for (uint64_t s = 0; s < m.cols / 64; ++s) blocks[s * tile + t] = rows[t].blocks[s];
+  }
+  const uint64_t split = m.cols / 128 * 64;
+  for (const auto& [begin, end] : {std::pair{uint64_t{0}, split}, std::pair{split, m.cols}}) {
+    if (begin == end) continue;
+    set.expand_bytes[static_cast<size_t>(m.format)](m.panel.data(), m.cols, begin, end - begin, b.data(),
+                                                    absmax.data());
+    set.tile_bytes({b.data(), absmax.data(), a.data() + begin * tile, blocks.data() + begin / 64 * tile,
+                    static_cast<uint32_t>(rows.size()), (end - begin) / 64},
+                   c.data(), 35, begin == 0);
+  }
+  return c;
+}
+
+// Up to kFewTokens tokens straight from the panel.
+std::vector<float> few(const Kernels& set, const Matrix& m, const std::vector<ByteCodes>& rows) {
+  std::vector<int8_t> codes;
+  std::vector<Kernels::ByteBlock> blocks;
+  std::vector<float> y(rows.size() * 35, -2.0f);
+  for (const ByteCodes& row : rows) {
+    codes.insert(codes.end(), row.codes.begin(), row.codes.end());
+    blocks.insert(blocks.end(), row.blocks.begin(), row.blocks.end());
+  }
+  set.few_bytes[static_cast<size_t>(m.format)](
+      m.panel.data(), {codes.data(), m.cols, blocks.data(), m.cols / 64, static_cast<uint32_t>(rows.size())},
+      m.cols, y.data(), 35);
+  return y;
+}
+
+void check_bytes(const Kernels& set, const Matrix& m) {
+  const Kernels& reference = select_kernels("reference");
+  const std::vector<float> x = tokens(set.gemm_tokens, m.cols, 7);
+  std::vector<ByteCodes> rows;
+  for (uint32_t t = 0; t < set.gemm_tokens; ++t) {
+    rows.push_back(quantize_bytes(set, m, x.data() + t * m.cols));
+    const ByteCodes expected = quantize_bytes(reference, m, x.data() + t * m.cols);
+    ASSERT_EQ(rows[t].codes, expected.codes) << set.name;
+    for (size_t b = 0; b < expected.blocks.size(); ++b) {
+      ASSERT_EQ(rows[t].blocks[b].scale, expected.blocks[b].scale) << set.name;
+      ASSERT_EQ(rows[t].blocks[b].offset, expected.blocks[b].offset) << set.name;
+    }
+    ASSERT_TRUE(equal_bits(product(set, m, rows[t]), product(reference, m, rows[t])))
+        << set.name << " " << quant::format_name(m.format) << " cols " << m.cols;
+    const std::vector<float> c = tiled(set, m, rows);  // of this token and those before it
+    const std::vector<float> at_once = t < kFewTokens ? few(set, m, rows) : c;
+    for (uint32_t i = 0; i <= t; ++i) {
+      ASSERT_EQ(std::memcmp(at_once.data() + i * 35, c.data() + i * 35, 140), 0) << set.name << i;
+      ASSERT_EQ(std::memcmp(c.data() + i * 35, product(reference, m, rows[i]).data(), 128), 0)
+          << set.name << " " << quant::format_name(m.format) << " cols " << m.cols << " token " << i;
+      for (uint32_t beyond = 32; beyond < 35; ++beyond) ASSERT_EQ(c[i * 35 + beyond], -2.0f);
+    }
+  }
+}
+
 // Weights while loading: every set gives the codec's codes and scales. The values lie on the bounds between
 // codes, one step beside them, and at the ends of what floats hold.
 TEST(KernelsQuantized, WeightBlocksEqualTheCodec) {
@@ -330,6 +417,71 @@ TEST(KernelsQuantized, FixedPointErrsLessThanBfloat16) {
     std::printf("%s: relative error, fixed point %.1e, bfloat16 weights %.1e\n", quant::format_name(format),
                 std::sqrt(fixed / norm), std::sqrt(half / norm));
     EXPECT_LT(fixed, half / 4);
+  }
+}
+
+TEST(KernelsQuantized, BytesOfFourBitSetsEqualTheReference) {
+  for (const KernelSet& set : kernel_sets())
+    for (const Format format : kFourBit)
+      for (const uint64_t cols : {64u, 128u, 320u, 64u * 37})
+        if (set.supported) check_bytes(*set.kernels, matrix(format, 31, cols, static_cast<uint32_t>(cols)));
+}
+
+TEST(KernelsQuantized, BytesOfActivationsThatAreNotFiniteGiveNotANumber) {
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    const Matrix m = matrix(Format::nf4, 32, 128, 9);
+    std::vector<float> x = tokens(1, 128, 1);
+    for (const float bad :
+         {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      x[70] = bad;
+      EXPECT_TRUE(std::isnan(product(*set.kernels, m, quantize_bytes(*set.kernels, m, x.data()))[3]));
+    }
+    std::fill(x.begin(), x.end(), 1e-31f);
+    EXPECT_EQ(product(*set.kernels, m, quantize_bytes(*set.kernels, m, x.data()))[3], 0.0f);
+  }
+}
+
+// The largest products: codes of 63 and bytes of 127 everywhere must not run into the ends of 16 bits.
+TEST(KernelsQuantized, BytesHoldTheirLargestSums) {
+  for (const Format format : {Format::nf4, Format::fp4}) {
+    const quant::FourBitCode& code = quant::four_bit_code(format);
+    for (const uint8_t byte : code.bytes) EXPECT_LE(byte, 127);
+    std::vector<uint8_t> codes(32 * 64, format == Format::nf4 ? 15 : 3);  // 1.0
+    Matrix m{format, 64, 64, std::vector<std::byte>(quant::panel_bytes(format, 64))};
+    quant::pack_four_bit_panel(format, codes, 32, 64, m.panel);
+    const float absmax = 1.0f;
+    for (uint32_t r = 0; r < 32; ++r) quant::set_block_scales(m.panel, r, std::span(&absmax, 1));
+    for (const KernelSet& set : kernel_sets()) {
+      if (!set.supported) continue;
+      for (const float sign : {1.0f, -1.0f}) {
+        const std::vector<float> x(64, sign * 3.0f);
+        EXPECT_NEAR(product(*set.kernels, m, quantize_bytes(*set.kernels, m, x.data()))[5], sign * 192.0f,
+                    1e-3f)
+            << set.kernels->name;
+      }
+    }
+  }
+}
+
+// The figure of docs/quantization.md.
+TEST(KernelsQuantized, BytesErrAsStated) {
+  const Kernels& set = select_kernels();
+  for (const Format format : {Format::nf4, Format::fp4}) {
+    const Matrix m = matrix(format, 32, 4096, 8);
+    const std::vector<float> x = tokens(1, 4096, 2);
+    const std::vector<float> y = product(set, m, quantize_bytes(set, m, x.data()));
+    double error = 0, norm = 0;
+    std::vector<float> row(4096);
+    for (uint32_t r = 0; r < 32; ++r) {
+      quant::unpack_row(format, m.panel, r, 4096, row.data());
+      double exact = 0;
+      for (uint64_t k = 0; k < 4096; ++k) exact += double{row[k]} * x[k];
+      error += (y[r] - exact) * (y[r] - exact);
+      norm += exact * exact;
+    }
+    std::printf("%s: relative error of bytes %.1e\n", quant::format_name(format), std::sqrt(error / norm));
+    EXPECT_LT(error, norm * 9e-4);  // 3e-2
   }
 }
 

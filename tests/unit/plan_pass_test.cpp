@@ -1,4 +1,5 @@
-// How many tokens of a prompt a pass takes.
+// What a plan derives from `numerics`: how many tokens of a prompt a pass takes, how 4-bit weights are
+// multiplied.
 #include <gtest/gtest.h>
 
 #include "models/golden_model.h"
@@ -48,6 +49,28 @@ TEST(PassTokens, AreCountedInTheWorkspace) {
   const Plan parts = planned("llama-gqa", {"quantization: 8bit"});
   EXPECT_GT(whole.devices.front().workspace_bytes, parts.devices.front().workspace_bytes);
   EXPECT_EQ(planned("llama-gqa", lines, kContext).limits.chunk_tokens, kContext);
+}
+
+WeightFormat four_bit(const std::vector<std::string>& lines) {
+  arch::LinearPart part;
+  part.module = "model.layers.0.mlp.down_proj";
+  part.rows = 64;
+  return planned("llama-gqa", lines).formats.of(part, 128);
+}
+
+TEST(Numerics, OfFourBitWeights) {
+  const std::string bits = "quantization: 4bit",
+                    half = "quantization_config: {bnb_4bit_compute_dtype: bfloat16}";
+  EXPECT_FALSE(four_bit({bits, half}).exact);
+  EXPECT_FALSE(four_bit({bits, half}).bytes);
+  EXPECT_TRUE(four_bit({bits, half, "numerics: hf-exact"}).exact);
+  EXPECT_TRUE(four_bit({bits}).exact);  // computed in float32
+  for (const auto& lines : {std::vector<std::string>{bits, half}, std::vector<std::string>{bits}}) {
+    std::vector<std::string> asked = lines;
+    asked.push_back("numerics: int8");
+    EXPECT_TRUE(four_bit(asked).bytes);
+    EXPECT_FALSE(four_bit(asked).exact);
+  }
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
     make_shape.py DIRECTORY [--shape llama-2-7b|mistral-7b|tinyllama-1.1b|bitnet-2b] [--layers N]
 
 Values are normal-like bytes drawn once and repeated at different offsets, so that a large file is made at the speed of
-the disk; no two rows of one matrix are equal. BitNet's linears are packed ternary values. Needs numpy and nothing else.
+the disk; no two rows of one matrix are equal. BitNet's linears are packed ternary values. Activations are as large as
+trained models have them, which is what LLM.int8()'s time depends on: six features beyond its threshold (Dettmers et al. 2022,
+section 4.1: 6 to 7 of a model of 6.7 billion), all else well below. Needs numpy and nothing else.
 """
 
 import argparse
@@ -33,6 +35,7 @@ SHAPES = {
                   "quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear",
                                           "quantization_mode": "offline", "modules_to_not_convert": None}},
 }
+NORM, OUTLIER_NORM, OUTLIERS = 0.4, 8.0, 6  # weights of norms, and of the norms' features beyond the threshold
 PACKED_ROWS = 4  # of a byte of packed ternary values
 
 
@@ -70,6 +73,12 @@ def bfloat16(values):
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
+def norm_weights(count):
+    weights = np.full(count, NORM)
+    weights[np.arange(OUTLIERS) * count // OUTLIERS + 5] = OUTLIER_NORM
+    return bfloat16(weights)
+
+
 def pools():
     """A pool of values of each dtype, drawn once."""
     rng = np.random.default_rng(7)
@@ -100,7 +109,7 @@ def main():
         for index, (name, dtype, shape) in enumerate(tensors(config)):
             count = int(np.prod(shape))
             if len(shape) == 1:
-                out.write(bfloat16(np.ones(count)).tobytes())
+                out.write((norm_weights(count) if "norm" in name else bfloat16(np.ones(count))).tobytes())
                 continue
             values, start = pool[dtype], index * 1_000_003 % (1 << 23)
             while count > 0:

@@ -53,6 +53,10 @@ inline F fma_in_place(F sum, F a, F b) {
 inline I add_pairs16(I sum, I a, I b) {
   return added(sum, multiply_pairs16(a, b));
 }
+// Four products of a byte of 7 bits and a signed one to each dword.
+inline I add_quads8(I sum, I small_bytes, I signed_bytes) {
+  return added(sum, multiply_pairs16(multiply_bytes(small_bytes, signed_bytes), splat_i(0x00010001u)));
+}
 
 }  // namespace
 }  // namespace rhapsode::kernels

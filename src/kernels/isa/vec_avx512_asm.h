@@ -48,6 +48,14 @@ inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
   return sum;
 }
 #endif
+// Four products of a byte of 7 bits and a signed one to each dword.
+inline I add_quads8(I sum, I small_bytes, I signed_bytes) {
+#if defined(__AVX512VNNI__)
+  return dot_bytes(sum, small_bytes, signed_bytes);
+#else
+  return added(sum, multiply_pairs16(multiply_bytes(small_bytes, signed_bytes), splat_i(0x00010001u)));
+#endif
+}
 #if defined(__AVX512BF16__)
 // Adds two products to each float, that of the upper halves first.
 inline F dot_bf16(F sum, I a, I b) {

@@ -104,47 +104,96 @@ template <uint32_t Tokens, class Ahead>
   });
 }
 
-template <Format Fmt>
-struct FewFixed {
+// Tokens in 16-bit fixed point.
+struct FewFixedTokens {
+  CodeTable table;
+  const Kernels::FewCodes& of;
+
+  template <uint32_t Tokens, class Ahead>
+  [[gnu::always_inline]] void sums(const uint8_t* codes, uint64_t block, I (&out)[Tokens],
+                                   Ahead ahead) const {
+    const int16_t* x[Tokens];
+    for (uint32_t t = 0; t < Tokens; ++t) x[t] = of.codes + t * of.stride + block * kBlockCols;
+    few_sums<Tokens>(table, codes, x, out, ahead);
+  }
+  float scale(uint32_t t, uint64_t block) const { return of.scales[t * of.scales_stride + block]; }
+};
+
+// Tokens in bytes.
+struct FewByteTokens {
+  I table;
+  const Kernels::FewBytes& of;
+
+  template <uint32_t Tokens, class Ahead>
+  [[gnu::always_inline]] void sums(const uint8_t* codes, uint64_t block, I (&out)[Tokens],
+                                   Ahead ahead) const {
+    const int8_t* x[Tokens];
+    at_each<Tokens>([&](auto t) {
+      x[decltype(t)::value] = of.codes + decltype(t)::value * of.stride + block * kBlockCols;
+      out[decltype(t)::value] = splat_i(static_cast<uint32_t>(at(decltype(t)::value, block).offset));
+    });
+#pragma GCC unroll 1
+    for (uint32_t step = 0; step < kStripSteps; ++step, codes += 64) {
+      prefetch_unpacked(codes);
+      ahead(step);
+      const I dwords = load_dwords(codes);
+      const I low = shuffle_bytes(table, low_nibbles(dwords));
+      const I high = shuffle_bytes(table, high_nibbles(dwords));
+      at_each<Tokens>([&](auto at_token) {
+        constexpr uint32_t t = decltype(at_token)::value;
+        out[t] = add_quads8(out[t], low, splat_dword(x[t] + 8 * step));
+        out[t] = add_quads8(out[t], high, splat_dword(x[t] + 8 * step + 4));
+      });
+    }
+  }
+  float scale(uint32_t t, uint64_t block) const {
+    return at(t, block).scale;
+  }
+
+ private:
+  const Kernels::ByteBlock& at(uint32_t t, uint64_t block) const {
+    return of.blocks[t * of.blocks_stride + block];
+  }
+};
+
+template <Format Fmt, class Codes>
+struct FewFourBit {
   const uint8_t* panel;
-  const Kernels::FewCodes& tokens;
+  const Codes& codes;
   uint64_t cols;
   float* y;
   uint64_t y_stride;
 
   template <uint32_t Tokens>
   void run() const {
-    const CodeTable table = code_table(quant::four_bit_code(Fmt));
     const uint64_t blocks = cols / kBlockCols;
     BlockScales<Fmt> of;
     of.open(panel, cols);
     for (uint64_t index = 0; index < blocks; ++index) {
       // Behind the last block its own scales are looked up once more.
       const uint64_t stride = index + 1 < blocks ? kBlockStride<Fmt> : 0;
-      for (uint32_t v = 0; v < kPanelVectors; ++v) block<Tokens>(table, of, index, stride, v);
+      for (uint32_t v = 0; v < kPanelVectors; ++v) block<Tokens>(of, index, stride, v);
       of.block += stride;
     }
   }
 
   template <uint32_t Tokens>
-  void block(const CodeTable& table, BlockScales<Fmt>& of, uint64_t index, uint64_t stride,
-             uint32_t v) const {
-    const int16_t* x[Tokens];
-    for (uint32_t t = 0; t < Tokens; ++t) x[t] = tokens.codes + t * tokens.stride + index * kBlockCols;
+  void block(BlockScales<Fmt>& of, uint64_t index, uint64_t stride, uint32_t v) const {
     I sums[Tokens];
-    few_sums<Tokens>(table, code_dwords(of.block + kScaleBytes<Fmt>, v, 0), x, sums, [&](uint32_t step) {
-      if constexpr (quant::is_nested(Fmt)) {
-        // kWidth rows in kStripSteps steps.
-        for (uint32_t i = 0; i < kWidth / kStripSteps; ++i) {
-          const uint32_t row = v * kWidth + step * (kWidth / kStripSteps) + i;
-          of.values[(index + 1) % 2][row] = __builtin_bit_cast(uint32_t, of.map[of.block[stride + row]]);
-        }
-      }
-    });
+    codes.template sums<Tokens>(
+        code_dwords(of.block + kScaleBytes<Fmt>, v, 0), index, sums, [&](uint32_t step) {
+          if constexpr (quant::is_nested(Fmt)) {
+            // kWidth rows in kStripSteps steps.
+            for (uint32_t i = 0; i < kWidth / kStripSteps; ++i) {
+              const uint32_t row = v * kWidth + step * (kWidth / kStripSteps) + i;
+              of.values[(index + 1) % 2][row] = __builtin_bit_cast(uint32_t, of.map[of.block[stride + row]]);
+            }
+          }
+        });
     const F absmax = of.absmax(index, v);
     for (uint32_t t = 0; t < Tokens; ++t) {
       float* to = y + t * y_stride + v * kWidth;
-      const F scale = absmax * splat_from(tokens.scales + t * tokens.scales_stride + index);
+      const F scale = absmax * splat(codes.scale(t, index));
       store(to, fma(to_float(sums[t]), scale, index == 0 ? zero() : load(to)));
     }
   }
@@ -153,8 +202,17 @@ struct FewFixed {
 template <Format Fmt>
 void few_fixed(const void* panel, const Kernels::FewCodes& tokens, uint64_t cols, float* y,
                uint64_t y_stride) {
-  run_rows<kFewTokens>(tokens.tokens,
-                       FewFixed<Fmt>{static_cast<const uint8_t*>(panel), tokens, cols, y, y_stride});
+  const FewFixedTokens codes{code_table(quant::four_bit_code(Fmt)), tokens};
+  run_rows<kFewTokens>(tokens.tokens, FewFourBit<Fmt, FewFixedTokens>{static_cast<const uint8_t*>(panel),
+                                                                      codes, cols, y, y_stride});
+}
+
+template <Format Fmt>
+void few_bytes(const void* panel, const Kernels::FewBytes& tokens, uint64_t cols, float* y,
+               uint64_t y_stride) {
+  const FewByteTokens codes{splat_table(quant::four_bit_code(Fmt).bytes), tokens};
+  run_rows<kFewTokens>(tokens.tokens, FewFourBit<Fmt, FewByteTokens>{static_cast<const uint8_t*>(panel),
+                                                                     codes, cols, y, y_stride});
 }
 
 }  // namespace

@@ -98,25 +98,37 @@ inline StripSums strip_sums(const CodeTable& table, const uint8_t* codes, const 
   return out;
 }
 
-template <Format Fmt, uint32_t Panels>
-inline void gemv_fixed_panels(const uint8_t* const* panels, const int16_t* x, const float* scales,
-                              uint64_t cols, float* const* y) {
-  const CodeTable table = code_table(quant::four_bit_code(Fmt));
+// One token's codes in 16-bit fixed point, from the present block on.
+struct FixedToken {
+  CodeTable table;
+  const int16_t* x;
+  const float* scales;
+
+  template <class Ahead>
+  StripSums sums(const uint8_t* codes, Ahead ahead) const {
+    return strip_sums(table, codes, x, ahead);
+  }
+  float scale() const { return *scales; }
+  void next() { x += kBlockCols, ++scales; }
+};
+
+template <Format Fmt, uint32_t Panels, class Token>
+inline void gemv_four_bit(const uint8_t* const* panels, Token token, uint64_t cols, float* const* y) {
   const uint64_t blocks = cols / kBlockCols;
   BlockScales<Fmt> of[Panels];
   for (uint32_t p = 0; p < Panels; ++p) of[p].open(panels[p], cols);
   F sums[Panels][kPanelVectors];
   for (auto& panel : sums)
     for (F& sum : panel) sum = zero();
-  for (uint64_t index = 0; index < blocks; ++index, x += kBlockCols) {
-    const F scale = splat_from(scales + index);
+  for (uint64_t index = 0; index < blocks; ++index, token.next()) {
+    const F scale = splat(token.scale());
     // Behind the last block its own scales are looked up once more.
     const uint64_t stride = index + 1 < blocks ? kBlockStride<Fmt> : 0;
     for (uint32_t p = 0; p < Panels; ++p) {
       const uint8_t* at = of[p].block;
       for (uint32_t strip = 0; strip < kStrips; ++strip) {
-        const StripSums found = strip_sums(
-            table, code_dwords(at + kScaleBytes<Fmt>, strip * kStripVectors, 0), x, [&](uint32_t step) {
+        const StripSums found =
+            token.sums(code_dwords(at + kScaleBytes<Fmt>, strip * kStripVectors, 0), [&](uint32_t step) {
               if constexpr (quant::is_nested(Fmt)) {
                 const uint32_t row = strip * kStripRows + 2 * step;
                 of[p].look_up(at + stride + row, of[p].values[(index + 1) % 2] + row);
@@ -134,17 +146,24 @@ inline void gemv_fixed_panels(const uint8_t* const* panels, const int16_t* x, co
     for (uint32_t v = 0; v < kPanelVectors; ++v) store(y[p] + v * kWidth, sums[p][v]);
 }
 
+// Of one panel, or of two at once.
+template <Format Fmt, class Token>
+inline void gemv_of_panels(const void* panel_a, const void* panel_b, const Token& token, uint64_t cols,
+                           float* y_a, float* y_b) {
+  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
+  float* y[2] = {y_a, y_b};
+  if (panel_b != nullptr) {
+    gemv_four_bit<Fmt, 2>(panels, token, cols, y);
+  } else {
+    gemv_four_bit<Fmt, 1>(panels, token, cols, y);
+  }
+}
+
 template <Format Fmt>
 void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                 uint64_t cols, float* y_a, float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
-  const auto* x = static_cast<const int16_t*>(codes);
-  if (panel_b != nullptr) {
-    gemv_fixed_panels<Fmt, 2>(panels, x, scales, cols, y);
-  } else {
-    gemv_fixed_panels<Fmt, 1>(panels, x, scales, cols, y);
-  }
+  const FixedToken token{code_table(quant::four_bit_code(Fmt)), static_cast<const int16_t*>(codes), scales};
+  gemv_of_panels<Fmt>(panel_a, panel_b, token, cols, y_a, y_b);
 }
 
 }  // namespace

@@ -78,6 +78,21 @@ void round_codes(float* x, uint64_t n, float factor) {
   });
 }
 
+// The largest magnitude of a block.
+inline float block_magnitude(const float* x) {
+  I magnitudes = splat_i(0);
+  for (uint64_t k = 0; k < quant::kBlockCols; k += kWidth)
+    magnitudes = larger_i(magnitudes, magnitude_bits(load(x + k)));
+  return largest_magnitude(magnitudes);
+}
+
+inline int32_t total_of(I x) {
+  int32_t lanes_of[kWidth], sum = 0;
+  store_dwords(lanes_of, x);
+  for (const int32_t lane : lanes_of) sum += lane;
+  return sum;
+}
+
 int32_t narrow_codes(const float* x, uint64_t n, int8_t* codes) {
   I sums = splat_i(0);
   uint64_t k = 0;
@@ -93,11 +108,7 @@ int32_t narrow_codes(const float* x, uint64_t n, int8_t* codes) {
     __builtin_memcpy(codes + k, last, n - k);
     sums = add_i(sums, values);
   }
-  int32_t lane[kWidth];
-  store_dwords(lane, sums);
-  int32_t sum = 0;
-  for (const int32_t value : lane) sum += value;
-  return sum;
+  return total_of(sums);
 }
 
 // The number of bounds of a 4-bit code that lie below y, in four steps of a search.
@@ -133,10 +144,7 @@ void quantize_blocks(Format format, const float* x, uint64_t blocks, uint8_t* co
   const BoundsBelow below(code);
   const I order = splat_table(code.order);
   for (uint64_t b = 0; b < blocks; ++b, x += quant::kBlockCols, codes += quant::kBlockCols) {
-    I magnitudes = splat_i(0);
-    for (uint64_t k = 0; k < quant::kBlockCols; k += kWidth)
-      magnitudes = larger_i(magnitudes, magnitude_bits(load(x + k)));
-    absmax[b] = largest_magnitude(magnitudes);
+    absmax[b] = block_magnitude(x);
     if (!finite(absmax[b])) {
       __builtin_memset(codes, 0, quant::kBlockCols);
       continue;
@@ -150,14 +158,32 @@ void quantize_blocks(Format format, const float* x, uint64_t blocks, uint8_t* co
   }
 }
 
+void quantize_bytes(Format format, const float* x, uint64_t n, int8_t* codes, Kernels::ByteBlock* blocks) {
+  const auto act_max = static_cast<float>(quant::kByteActMax);
+  const auto byte_max = static_cast<float>(quant::four_bit_code(format).byte_max);
+  for (uint64_t k = 0; k < n; k += quant::kBlockCols, ++blocks) {
+    const float largest = block_magnitude(x + k);
+    if (!finite(largest) || largest < 1e-30f) {
+      __builtin_memset(codes + k, 0, quant::kBlockCols);
+      *blocks = {finite(largest) ? 0.0f : __builtin_nanf(""), 0};
+      continue;
+    }
+    const F factor = splat(act_max / largest);
+    I sums = splat_i(0);
+    for (uint64_t i = k; i < k + quant::kBlockCols; i += kWidth) {
+      const I values = to_int(load(x + i) * factor);
+      store_i8(codes + i, values);
+      sums = add_i(sums, values);
+    }
+    *blocks = {largest / (act_max * byte_max), -quant::kByteZero * total_of(sums)};
+  }
+}
+
 void quantize_fixed(Format format, const float* x, uint64_t n, int16_t* codes, float* scales) {
   const quant::FourBitCode& code = quant::four_bit_code(format);
   const auto act_max = static_cast<float>(code.act_max);
   for (uint64_t k = 0; k < n; k += quant::kBlockCols) {
-    I magnitudes = splat_i(0);
-    for (uint64_t i = k; i < k + quant::kBlockCols; i += kWidth)
-      magnitudes = larger_i(magnitudes, magnitude_bits(load(x + i)));
-    const float largest = largest_magnitude(magnitudes);
+    const float largest = block_magnitude(x + k);
     const bool usable = finite(largest) && largest >= 1e-30f;
     scales[k / quant::kBlockCols] = usable ? largest / (act_max * static_cast<float>(code.fixed_max))
                                            : (finite(largest) ? 0.0f : __builtin_nanf(""));

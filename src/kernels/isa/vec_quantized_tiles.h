@@ -47,12 +47,29 @@ struct Int16Tile {
   }
 };
 
+// How a block of 64 columns is summed in 16-bit fixed point. b and a have steps of kPanelRows and of
+// kGemmTokens dwords: a pair of words of each row, and of each token.
+struct FixedSums {
+  using Weight = int16_t;
+  using Code = int16_t;
+  using Scale = float;
+  static float factor(const Scale& of_token) { return of_token; }
+
+  template <uint32_t Rows, uint32_t Vectors>
+  static void add(I (&sums)[Rows][Vectors], const Weight* b, const Code* a, const Scale*) {
+    at_each<Rows * Vectors>(
+        [&](auto i) { sums[decltype(i)::value / Vectors][decltype(i)::value % Vectors] = splat_i(0); });
+    sum_pairs<Rows, Vectors>(sums, b, a, kBlockCols / 2);
+  }
+};
+
 // One block of columns for `Rows` tokens and the rows of `Vectors` vectors, of a tile at its first column.
-struct FixedBlock {
-  const int16_t* b;
-  const int16_t* a;
-  const float* absmax;  // of the rows
-  const float* scales;  // of the tokens
+template <class Sums>
+struct BlockAt {
+  const typename Sums::Weight* b;
+  const typename Sums::Code* a;
+  const float* absmax;                 // of the rows
+  const typename Sums::Scale* scales;  // of the tokens
   float* c;
   uint64_t c_stride;
   bool start;  // c begins here
@@ -60,19 +77,18 @@ struct FixedBlock {
 
 // A function of its own: inlined, what the caller keeps in registers leaves too few for the sums, and GCC
 // moves them to the stack at every step.
-template <uint32_t Rows, uint32_t Vectors>
-[[gnu::noinline]] void fixed_block(const FixedBlock& at) {
+template <class Sums, uint32_t Rows, uint32_t Vectors>
+[[gnu::noinline]] void multiply_block(const BlockAt<Sums>& at) {
   I sums[Rows][Vectors];
-  at_each<Rows * Vectors>(
-      [&](auto i) { sums[decltype(i)::value / Vectors][decltype(i)::value % Vectors] = splat_i(0); });
-  sum_pairs<Rows, Vectors>(sums, at.b, at.a, kBlockCols / 2);
+  Sums::template add<Rows, Vectors>(sums, at.b, at.a, at.scales);
   F absmax[Vectors];
   for (uint32_t v = 0; v < Vectors; ++v) absmax[v] = load(at.absmax + v * kWidth);
   const auto finish = [&](auto before) {
     at_each<Rows * Vectors>([&](auto i) {
       constexpr uint32_t r = decltype(i)::value / Vectors, v = decltype(i)::value % Vectors;
       float* y = at.c + r * at.c_stride + v * kWidth;
-      store(y, fma(to_float(sums[r][v]), absmax[v] * splat_from(at.scales + r), before(y)));
+      const F scale = absmax[v] * splat(Sums::factor(at.scales[r]));
+      store(y, fma(to_float(sums[r][v]), scale, before(y)));
     });
   };
   if (at.start)
@@ -81,21 +97,22 @@ template <uint32_t Rows, uint32_t Vectors>
     finish([](const float* y) { return load(y); });
 }
 
-struct FixedTileRun {
-  const Kernels::FixedTile& tile;
-  float* c;
-  uint64_t c_stride;
-  bool first;
+// `blocks` blocks of 64 columns, for all rows of a panel.
+template <class Sums>
+struct BlockTile {
+  BlockAt<Sums> at;  // of the first block
+  uint64_t blocks;
 
   template <uint32_t Rows>
   void run() const {
     constexpr uint32_t kVectors = tile_vectors(Rows);
-    for (uint64_t block = 0; block < tile.blocks; ++block)
+    constexpr uint64_t kWeights = kBlockCols * kPanelRows, kCodes = kBlockCols * kGemmTokens;
+    for (uint64_t block = 0; block < blocks; ++block)
       for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth)
-        fixed_block<Rows, kVectors>(
-            {tile.b + block * kBlockCols * kPanelRows + column * 2, tile.a + block * kBlockCols * kGemmTokens,
-             tile.absmax + block * kPanelRows + column, tile.scales + block * kGemmTokens, c + column,
-             c_stride, first && block == 0});
+        multiply_block<Sums, Rows, kVectors>(
+            {at.b + block * kWeights + column * (4 / sizeof(typename Sums::Weight)), at.a + block * kCodes,
+             at.absmax + block * kPanelRows + column, at.scales + block * kGemmTokens, at.c + column,
+             at.c_stride, at.start && block == 0});
   }
 };
 
@@ -111,7 +128,9 @@ void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pa
 }
 
 void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first) {
-  run_rows<kGemmTokens>(tile.tokens, FixedTileRun{tile, c, c_stride, first});
+  run_rows<kGemmTokens>(
+      tile.tokens,
+      BlockTile<FixedSums>{{tile.b, tile.a, tile.absmax, tile.scales, c, c_stride, first}, tile.blocks});
 }
 
 // The bytes of a column stand four apart.

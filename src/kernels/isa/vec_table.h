@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/isa/vec_attention.h"
+#include "kernels/isa/vec_bytes.h"
 #include "kernels/isa/vec_few.h"
 #include "kernels/isa/vec_four_bit.h"
 #include "kernels/isa/vec_math.h"
@@ -29,17 +30,26 @@ constexpr Kernels table(std::string_view name) {
       .tile_pairs = nullptr,
       .quantize_int8 = quantize_int8,
       .quantize_fixed = quantize_fixed,
+      .quantize_bytes = quantize_bytes,
       .gemv_quantized = {nullptr, nullptr, nullptr, gemv_int8, gemv_fixed<Format::nf4>,
                          gemv_fixed<Format::nf4_nested>, gemv_fixed<Format::fp4>,
                          gemv_fixed<Format::fp4_nested>},
+      .gemv_bytes = {nullptr, nullptr, nullptr, nullptr, gemv_bytes<Format::nf4>,
+                     gemv_bytes<Format::nf4_nested>, gemv_bytes<Format::fp4>, gemv_bytes<Format::fp4_nested>},
       .dot_digits = dot_digits,
       .expand_codes = {nullptr, nullptr, nullptr, expand_int8_codes, expand_fixed_codes<Format::nf4>,
                        expand_fixed_codes<Format::nf4_nested>, expand_fixed_codes<Format::fp4>,
                        expand_fixed_codes<Format::fp4_nested>},
       .tile_int16 = tile_int16,
       .tile_fixed = tile_fixed,
+      .expand_bytes = {nullptr, nullptr, nullptr, nullptr, expand_bytes<Format::nf4>,
+                       expand_bytes<Format::nf4_nested>, expand_bytes<Format::fp4>,
+                       expand_bytes<Format::fp4_nested>},
+      .tile_bytes = tile_bytes,
       .few_fixed = {nullptr, nullptr, nullptr, nullptr, few_fixed<Format::nf4>, few_fixed<Format::nf4_nested>,
                     few_fixed<Format::fp4>, few_fixed<Format::fp4_nested>},
+      .few_bytes = {nullptr, nullptr, nullptr, nullptr, few_bytes<Format::nf4>, few_bytes<Format::nf4_nested>,
+                    few_bytes<Format::fp4>, few_bytes<Format::fp4_nested>},
       .mark_outliers = mark_outliers,
       .expand_int8_columns = expand_int8_columns,
       .tile_columns = tile_columns,

@@ -23,6 +23,9 @@ inline I add_pairs16(I sum, I a, I b) {
 inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
   return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
 }
+inline I add_quads8(I sum, I small_bytes, I signed_bytes) {
+  return dot_bytes(sum, small_bytes, signed_bytes);
+}
 
 // The instruction takes numbers below 2^-126 for zero, and makes none.
 inline F without_subnormals(F x) {

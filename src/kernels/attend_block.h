@@ -1,0 +1,41 @@
+// What attention to one block of cached keys and values works with.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace rhapsode::kernels {
+
+// Tokens of one KV block; K is stored as [d][kBlockTokens], V as [kBlockTokens][d].
+constexpr uint32_t kBlockTokens = 64;
+
+// One kv head's block of keys and values and the query rows that look at it.
+struct AttendBlock {
+  const void* k;   // [head_dim][kBlockTokens] of kv_dtype
+  const void* v;   // [kBlockTokens][head_dim] of kv_dtype
+  Dtype kv_dtype;  // f32, f16, bf16, or i8: codes of a scale a token
+  // i8 only, [kBlockTokens] each: score = (dot(q, codes of k) * k_scale) * scale; a token's weight is
+  // multiplied by its v_scale before the codes of v are, and enters the sum l without it.
+  const float* k_scales;
+  const float* v_scales;
+  const void* next_k;  // keys of the block that comes next, to be fetched ahead, or null
+  uint32_t head_dim;
+  uint32_t queries;  // rows of q
+  const float* q;    // [queries][q_stride], the scale is not yet applied
+  uint64_t q_stride;
+  float scale;            // score = dot(q, k) * scale
+  float softcap;          // 0 = off, else score = softcap * tanh(score / softcap)
+  const uint32_t* begin;  // [queries] visible tokens of this block: begin <= j < end; may be empty
+  const uint32_t* end;    // [queries]
+  // Running softmax state, updated in place: m the maximum so far (-inf at first), l the sum (0 at first),
+  // o [queries][head_dim] (0 at first). With m' = max(m, scores): l = l * exp(m - m') + sum of exp(score -
+  // m'); o = o * exp(m - m'), then continues by fma over the visible tokens. A row that sees no token is left
+  // untouched.
+  float* m;
+  float* l;
+  float* o;
+  float* scores;  // scratch, [queries][kBlockTokens]; unspecified afterwards
+};
+
+}  // namespace rhapsode::kernels
