@@ -233,6 +233,21 @@ TEST(KernelsIsa, GemmTileContinuesTheSameChainsAsGemv) {
   }
 }
 
+TEST(KernelsIsa, TilesOfNoColumnsStartFromZeroOrLeaveTheSums) {
+  const float nothing = 0.0f;
+  std::vector<const Kernels*> all = others();
+  all.push_back(&reference());
+  for (const Kernels* set : all) {
+    std::vector<float> c(set->gemm_tokens * 35, 4.0f);
+    set->gemm_tile(&nothing, &nothing, set->gemm_tokens, 0, c.data(), 35, false);
+    EXPECT_EQ(c[34], 4.0f);
+    EXPECT_EQ(c[0], 4.0f) << set->name;
+    set->gemm_tile(&nothing, &nothing, set->gemm_tokens, 0, c.data(), 35, true);
+    for (uint32_t t = 0; t < set->gemm_tokens; ++t)
+      for (uint32_t row = 0; row < 35; ++row) ASSERT_EQ(c[t * 35 + row], row < 32 ? 0.0f : 4.0f) << set->name;
+  }
+}
+
 TEST(KernelsIsa, FewTokensAreTheSameChainsAsGemv) {
   Source source(5);
   std::vector<const Kernels*> all = others();

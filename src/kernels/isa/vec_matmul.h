@@ -150,8 +150,7 @@ struct RowTokens {
 constexpr uint32_t kAddressedRows = kTileRows < 6 ? kTileRows : 6;
 
 // `Columns` columns at a time: a loop's own instructions cost where another thread shares the core. A
-// function of its own, so that its sums have all registers; with a second loop for what is left it would copy
-// some of them.
+// function of its own, so that its sums have all registers.
 template <uint32_t Rows, uint32_t Columns, class Tokens>
 [[gnu::noinline]] void tile_rows(const Tile& tile, Tokens tokens) {
   float* const c = tile.c;
@@ -162,8 +161,7 @@ template <uint32_t Rows, uint32_t Columns, class Tokens>
     sums[r][v] = tile.first ? zero() : load(c + r * c_stride + v * kWidth);
   });
   const float* b = tile.b;
-  const float* const end = b + tile.k_count * kPanelRows;
-  do {
+  for (const float* const end = b + tile.k_count * kPanelRows; b != end; b += Columns * kPanelRows) {
     at_each<Columns>([&](auto column) {
       constexpr uint32_t k = decltype(column)::value;
       add_outer<Rows>(
@@ -171,8 +169,7 @@ template <uint32_t Rows, uint32_t Columns, class Tokens>
           [&](uint32_t v) { return load(b + k * kPanelRows + v * kWidth); });
     });
     tokens.advance(Columns);
-    b += Columns * kPanelRows;
-  } while (b != end);
+  }
   at_each<Rows * kPanelVectors>([&](auto at) {
     constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
     store(c + r * c_stride + v * kWidth, sums[r][v]);
@@ -185,7 +182,7 @@ inline void tile_of(uint32_t rows, Tile tile, Tokens tokens) {
     const uint64_t rest = tile.k_count % kTileColumns;
     tile.k_count -= rest;
     if (tile.k_count != 0) tile_rows<Rows, kTileColumns>(tile, tokens);
-    if (rest == 0) return;
+    if (rest == 0 && tile.k_count != 0) return;  // of no columns at all the sums are 0
     tokens.advance(tile.k_count);
     return tile_rows<Rows, 1>(
         {tile.b + tile.k_count * kPanelRows, rest, tile.c, tile.c_stride, tile.first && tile.k_count == 0},
