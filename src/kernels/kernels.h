@@ -75,14 +75,19 @@ struct Kernels {
                             uint64_t c_stride);
   FewDense few_dense[quant::kDenseFormats];
 
-  // Of bf16 weights and tokens that hold bf16 values, the chains of gemm_tile by an instruction for two
-  // columns. pack_pairs: a[k / 2][gemm_tokens], the earlier column in the upper half of each; k_begin and
-  // k_count are even. tile_pairs multiplies it by `pairs` pairs of columns of a panel, from the first of them
-  // on. from_memory: they are asked for ahead. Null in sets that have no such instruction.
+  // Weights and tokens of bf16: the chains of gemm_tile by an instruction for two columns, the earlier one in
+  // the upper half; null in sets without it. expand_pairs: of a panel as out[k / 2][32], 4-bit weights (as
+  // expand has them) rounded to bf16; null for other formats. pack_pairs: a[k / 2][gemm_tokens], k_begin and
+  // k_count even. few_pairs: a bf16 panel as it is stored, from its first column on, read ahead.
+  using ExpandPairs = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
+                               uint32_t* out);
+  ExpandPairs expand_pairs[kFormatCount];
   void (*pack_pairs)(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
                      uint32_t* a);
-  void (*tile_pairs)(const void* panel, const uint32_t* a, uint32_t tokens, uint64_t pairs, float* c,
-                     uint64_t c_stride, bool first, bool from_memory);
+  void (*tile_pairs)(const uint32_t* b, const uint32_t* a, uint32_t tokens, uint64_t pairs, float* c,
+                     uint64_t c_stride, bool first);
+  void (*few_pairs)(const void* panel, const uint32_t* a, uint32_t tokens, uint64_t pairs, float* c,
+                    uint64_t c_stride);
 
   // One token's activations for int8 weights, or (without a threshold) a row of such weights as
   // quant::int8_row has it: x rounded to f16; elements with |x| >= threshold (NaN: none) get code 0 and do
@@ -126,9 +131,14 @@ struct Kernels {
                                int16_t* out, float* absmax);
   ExpandCodes expand_codes[kFormatCount];
   // c[t][r] (+)= sum over pairs, of which there is an even number; b from expand_codes of int8, a
-  // [pairs][gemm_tokens][2] codes of quantize_int8: sets may multiply them as bytes. c holds bits of int32.
+  // [pairs][gemm_tokens][2] codes of quantize_int8. c holds bits of int32.
   void (*tile_int16)(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
                      uint64_t c_stride, bool first);
+  // The same straight from a panel's columns [k_begin, k_begin + k_count), multiples of 4; a
+  // [k_count / 4][gemm_tokens][4] such codes + 128, whose excess is gone from c when a whole row is summed.
+  // Null in sets that tile_int16 serves better.
+  void (*tile_int8)(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
+                    float* c, uint64_t c_stride);
   // c[t][r] continues by fma over blocks of 64; absmax [blocks][32], scales [blocks][gemm_tokens].
   struct FixedTile {
     const int16_t* b;

@@ -30,9 +30,9 @@ int32_t int8_code(const void* panel, uint32_t row, uint64_t k) {
 
 uint8_t four_bit_index(Format format, const void* panel, uint64_t cols, uint32_t row, uint64_t k) {
   const uint64_t block = k / kBlockCols, j = k % kBlockCols / 8, i = k % 8;
-  const uint64_t start = quant::is_nested(format) ? quant::nested_header_bytes(cols) +
-                                                        block * quant::kNestedBlockBytes + kPanelRows
-                                                  : block * quant::kBlockBytes + kPanelRows * 4;
+  const uint64_t start = quant::is_nested(format)
+                             ? quant::nested_header_bytes(cols) + block * quant::kBlockCodeBytes
+                             : block * quant::kBlockBytes + kPanelRows * 4;
   const auto byte = read<uint8_t>(panel, start + ((row / 16 * 8 + j) * 16 + row % 16) * 4 + i % 4);
   return i < 4 ? byte & 15 : byte >> 4;
 }

@@ -98,7 +98,8 @@ Route route_of(const plan::WeightFormat& format) {
 }
 
 bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype) {
-  return kernels.tile_pairs != nullptr && format.format == quant::Format::bf16 &&
+  return route_of(format) == Route::dense &&
+         kernels.expand_pairs[static_cast<size_t>(format.format)] != nullptr &&
          format.compute == Dtype::bf16 && dtype == Dtype::bf16;
 }
 

@@ -46,7 +46,8 @@ struct Rows {
 //   bytes: 4-bit weights by int8 activations, exact sums of each block; coarser
 enum class Route : uint8_t { dense, int8, fixed, bytes, ternary };
 Route route_of(const plan::WeightFormat& format);
-// Of the dense route: weights and tokens of bf16, where the kernels have an instruction for them.
+// Of the dense route: weights (as stored, or dequantized) and tokens of bf16, where the kernels have an
+// instruction for them.
 bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype);
 
 // Called by the member that finished the rows [begin, end) of all parts, for all tokens, as soon as it did.

@@ -88,7 +88,7 @@ void gather_marks(const Product& product, Call call) {
   }
 }
 
-void clear_marked(const Product& product, int16_t* codes) {
+void clear_marked(const Product& product, int8_t* codes) {
   for_marked(product, [&](uint32_t column) { codes[column] = 0; });
 }
 

@@ -181,26 +181,36 @@ void pack_bytes_group(const Product& product, uint64_t group) {
   pack_byte_rows(product, group, rows);
 }
 
+// One token's codes, without those of its call's outlier columns. `last` is the call whose marks are
+// gathered.
+void quantize_int8_token(const Product& product, uint32_t index, int8_t* codes, float* scale, Call& last) {
+  product.worker->kernels->quantize_int8(token(product, index), product.linear->cols,
+                                         product.linear->int8_threshold, codes, scale);
+  const Call call = call_of(product, index);
+  if (call.tokens == 1 || !marks_outliers(product)) return;  // its own outliers have code 0 already
+  if (call.first_token != last.first_token || call.tokens != last.tokens) gather_marks(product, call);
+  last = call;
+  clear_marked(product, codes);
+}
+
 void pack_int8_group(const Product& product, uint64_t group) {
-  const uint32_t tile = tile_of(product);
+  const auto first = static_cast<uint32_t>(group) * tile_of(product);
   const uint64_t cols = product.part->padded_cols;
-  auto* rows = reinterpret_cast<int16_t*>(product.worker->rows);
-  auto* bytes = reinterpret_cast<int8_t*>(product.worker->expand);
+  const bool as_bytes = product.worker->kernels->tile_int8 != nullptr;
+  auto* words = reinterpret_cast<int16_t*>(product.worker->rows);
+  auto* bytes = reinterpret_cast<int8_t*>(product.worker->rows);
+  auto* own = reinterpret_cast<int8_t*>(product.worker->expand);
   Call last{0, 0};
   for (uint32_t t = 0; t < group_tokens(product, group); ++t) {
-    const uint32_t index = static_cast<uint32_t>(group) * tile + t;
-    product.worker->kernels->quantize_int8(token(product, index), product.linear->cols,
-                                           product.linear->int8_threshold, bytes,
-                                           group_scales(product, group) + t);
-    int16_t* row = rows + t * cols;
-    for (uint64_t k = 0; k < cols; ++k) row[k] = bytes[k];
-    const Call call = call_of(product, index);
-    if (call.tokens == 1 || !marks_outliers(product)) continue;  // its own outliers have code 0 already
-    if (call.first_token != last.first_token || call.tokens != last.tokens) gather_marks(product, call);
-    last = call;
-    clear_marked(product, row);
+    int8_t* codes = as_bytes ? bytes + t * cols : own;
+    quantize_int8_token(product, first + t, codes, group_scales(product, group) + t, last);
+    if (as_bytes)
+      for (uint64_t k = 0; k < cols; ++k) codes[k] = static_cast<int8_t>(codes[k] ^ -128);  // + 128
+    else
+      for (uint64_t k = 0; k < cols; ++k) words[t * cols + k] = codes[k];
   }
-  pack_code_rows(product, group, rows);
+  if (as_bytes) return pack_byte_rows(product, group, bytes);
+  pack_code_rows(product, group, words);
 }
 
 // Ternary: few tokens as rows of bytes, [token][padded_cols]; more in groups, [quad of columns][tile][4] as
@@ -338,15 +348,21 @@ struct Step {
   }
 };
 
-// A block of a panel's columns as it is stored, times all tokens.
+// As add_dense, by pairs of columns.
 void add_pairs(const Product& product, Step& step) {
-  const uint64_t block = is_few(product) ? product.part->padded_cols : kPairColumns;
+  const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
-  const std::byte* columns = product.part->panel(step.panel) + step.k * kPanelRows * 2;
+  const std::byte* panel = product.part->panel(step.panel);
+  if (is_few(product))
+    return step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+      kernels.few_pairs(panel, packed_pairs(product, product.part->padded_cols, t / tile, 0), tokens,
+                        step.count / 2, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
+    });
+  auto* expanded = reinterpret_cast<uint32_t*>(product.worker->expand);
+  kernels.expand_pairs[format_index(product)](panel, product.part->padded_cols, step.k, step.count, expanded);
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    product.worker->kernels->tile_pairs(
-        columns, packed_pairs(product, block, (step.block.first + t) / tile, step.k), tokens, step.count / 2,
-        step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0, is_few(product) && t == 0);
+    kernels.tile_pairs(expanded, packed_pairs(product, kPairColumns, (step.block.first + t) / tile, step.k),
+                       tokens, step.count / 2, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
 }
 
@@ -371,21 +387,32 @@ void add_dense(const Product& product, Step& step) {
   });
 }
 
-void add_int8(const Product& product, Step& step) {
+void add_int8_codes(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
+  const std::byte* panel = product.part->panel(step.panel);
+  if (kernels.tile_int8 != nullptr)
+    return step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+      const int8_t* codes = packed_bytes(product, (step.block.first + t) / tile, step.k);
+      kernels.tile_int8(panel, step.k, reinterpret_cast<const uint8_t*>(codes), tokens, step.count,
+                        step.sums + uint64_t{t} * kPanelRows, kPanelRows);
+    });
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
-  kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
-                                              step.k, step.count, expanded, nullptr);
+  kernels.expand_codes[format_index(product)](panel, product.part->padded_cols, step.k, step.count, expanded,
+                                              nullptr);
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
     kernels.tile_int16(expanded, packed_codes(product, (step.block.first + t) / tile, step.k), tokens,
                        step.count / 2, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
+}
+
+void add_int8(const Product& product, Step& step) {
+  add_int8_codes(product, step);
   if (step.k + step.count < product.part->padded_cols) return;
   const auto* scb = reinterpret_cast<const float*>(product.part->panel(step.panel));
   const float* scales = group_scales(product, 0) + step.block.first;
   for (uint32_t t = 0; t < step.block.tokens; ++t)
-    kernels.finish_int8(scb, scales[t], step.sums + uint64_t{t} * kPanelRows);
+    product.worker->kernels->finish_int8(scb, scales[t], step.sums + uint64_t{t} * kPanelRows);
 }
 
 // Up to 2 * kFewTokens tokens in one pass or in two of about the same length: work(first token, tokens).

@@ -60,7 +60,7 @@ void mark_tokens(const Product& product, Range tokens);
 // worker.marks = the columns that are outliers for any token of the call.
 void gather_marks(const Product& product, Call call);
 // Codes of the columns in worker.marks become 0.
-void clear_marked(const Product& product, int16_t* codes);
+void clear_marked(const Product& product, int8_t* codes);
 // Adds the outlier columns to finished rows: y = R(y + sum). Of one token, worker.marks holds their bits.
 void add_outliers(const Product& product, Range panels);
 

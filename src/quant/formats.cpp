@@ -151,7 +151,7 @@ uint64_t panel_metadata_bytes(Format format, uint64_t cols) {
   if (is_dense(format) || format == Format::ternary) return 0;
   if (format == Format::int8) return kInt8HeaderBytes;
   const uint64_t blocks = cols / kBlockCols;
-  return is_nested(format) ? nested_header_bytes(cols) + blocks * kPanelRows : blocks * kPanelRows * 4;
+  return is_nested(format) ? nested_header_bytes(cols) : blocks * kPanelRows * 4;
 }
 
 uint64_t panel_bytes(Format format, uint64_t cols) {

@@ -13,9 +13,10 @@
 //   nf4, fp4: for each 64 columns: float absmax[32], then codes [row / 16][k / 8 % 8][row % 16][4 bytes]:
 //   byte
 //             i of a row's dword holds column 8j + i in its low nibble and 8j + 4 + i in its high one
-//   nf4_nested, fp4_nested: a header (FourBitPanel), then for each 64 columns: uint8 absmax code[32], codes
-//   as
-//             above. cols is a multiple of 64 for all 4-bit formats.
+//   nf4_nested, fp4_nested: a header (FourBitPanel) and uint8 absmax code[cols / 64][32], padded to whole
+//   cache
+//             lines; then for each 64 columns codes as above, which so are whole lines too. cols is a
+//             multiple of 64 for all 4-bit formats.
 //   ternary:  value + 1 in 2 bits, [k / 16][row][4 bytes]: byte i holds columns 4j + i of the 16 in bits 2j
 //   and
 //             2j + 1. cols padded to a multiple of 16 with the value 0, as are rows beyond the matrix.
@@ -32,7 +33,7 @@ namespace rhapsode::quant {
 
 constexpr uint32_t kPanelRows = 32;
 // Of the layouts above, raised whenever one of them changes: packed bytes that were kept are then made anew.
-constexpr uint32_t kLayoutVersion = 1;
+constexpr uint32_t kLayoutVersion = 2;
 
 struct NestedScales;  // quant/codec.h
 
@@ -56,8 +57,7 @@ constexpr const FourBitCode& four_bit_code(Format format) {
 constexpr uint64_t kTernaryCols = 16;  // of a row's dword
 constexpr uint64_t kInt8HeaderBytes = kPanelRows * 8;
 constexpr uint64_t kBlockCodeBytes = kPanelRows * kBlockCols / 2;
-constexpr uint64_t kBlockBytes = kPanelRows * 4 + kBlockCodeBytes;    // nf4, fp4
-constexpr uint64_t kNestedBlockBytes = kPanelRows + kBlockCodeBytes;  // nested
+constexpr uint64_t kBlockBytes = kPanelRows * 4 + kBlockCodeBytes;  // nf4, fp4; nested: kBlockCodeBytes
 
 // Header of a nested 4-bit panel. Row r's block b has absmax map[code] * nested[(phase[r] + b) / 256][r] +
 // offset.
@@ -69,7 +69,7 @@ struct FourBitPanel {
   uint64_t map_offset;
   uint8_t unused_too[16];
   uint8_t phase[kPanelRows];  // index of the row's first block in the tensor, modulo 256
-  // float nested[nested_groups(cols)][kPanelRows] follow
+  // float nested[nested_groups(cols)][kPanelRows] and the absmax codes follow
 };
 static_assert(sizeof(FourBitPanel) == 64);
 constexpr uint64_t kNestedMapBytes = 256 * sizeof(float);  // of a map that a matrix brings
@@ -79,8 +79,14 @@ constexpr uint64_t nested_groups(uint64_t cols) {
   const uint64_t blocks = cols / kBlockCols;
   return kNestedBlocks % blocks == 0 ? 1 : (kNestedBlocks - 2 + blocks) / kNestedBlocks + 1;
 }
-constexpr uint64_t nested_header_bytes(uint64_t cols) {
+// Where the absmax codes of a nested panel stand.
+constexpr uint64_t absmax_codes_offset(uint64_t cols) {
   return sizeof(FourBitPanel) + nested_groups(cols) * kPanelRows * sizeof(float);
+}
+// Up to the codes of its first block.
+constexpr uint64_t nested_header_bytes(uint64_t cols) {
+  constexpr uint64_t kLine = 64;
+  return absmax_codes_offset(cols) + (cols / kBlockCols * kPanelRows + kLine - 1) / kLine * kLine;
 }
 
 // The packed format that holds `dtype` exactly (f32, f16 or bf16).

@@ -21,11 +21,6 @@ uint64_t int8_index(uint32_t row, uint64_t k) {
   return kInt8HeaderBytes + (k / 4 * kPanelRows + row) * 4 + k % 4;
 }
 
-// Where block `block` of a 4-bit panel starts.
-uint64_t block_offset(Format format, uint64_t cols, uint64_t block) {
-  return is_nested(format) ? nested_header_bytes(cols) + block * kNestedBlockBytes : block * kBlockBytes;
-}
-
 // Of column k of a block, in the block's codes: its byte, and whether it is the high nibble.
 struct Nibble {
   uint64_t byte;
@@ -35,8 +30,13 @@ Nibble nibble(uint32_t row, uint64_t k) {
   return {((row / 16 * 8 + k / 8) * 16 + row % 16) * 4 + k % 4, k % 8 >= 4};
 }
 
+// Where the codes of block `block` of a 4-bit panel start.
 uint64_t codes_offset(Format format, uint64_t cols, uint64_t block) {
-  return block_offset(format, cols, block) + (is_nested(format) ? kPanelRows : kPanelRows * 4);
+  return is_nested(format) ? nested_header_bytes(cols) + block * kBlockCodeBytes
+                           : block * kBlockBytes + kPanelRows * 4;
+}
+uint64_t absmax_code_offset(uint64_t cols, uint32_t row, uint64_t block) {
+  return absmax_codes_offset(cols) + block * kPanelRows + row;
 }
 
 }  // namespace
@@ -99,8 +99,7 @@ void set_nested_scales(std::span<std::byte> panel, uint32_t row, uint64_t cols, 
     std::memcpy(panel.data() + sizeof(FourBitPanel) + (group * kPanelRows + row) * 4,
                 &scales.absmax[first_block / kNestedBlocks + group], 4);
   for (uint64_t block = 0; block < blocks; ++block)
-    panel[nested_header_bytes(cols) + block * kNestedBlockBytes + row] =
-        static_cast<std::byte>(scales.codes[first_block + block]);
+    panel[absmax_code_offset(cols, row, block)] = static_cast<std::byte>(scales.codes[first_block + block]);
 }
 
 void set_nested_map(std::span<std::byte> panel, uint64_t map_offset) {
@@ -108,13 +107,12 @@ void set_nested_map(std::span<std::byte> panel, uint64_t map_offset) {
 }
 
 float block_scale(Format format, const std::byte* panel, uint64_t cols, uint32_t row, uint64_t block) {
-  const std::byte* at = panel + block_offset(format, cols, block);
-  if (!is_nested(format)) return read<float>(at + row * 4);
+  if (!is_nested(format)) return read<float>(panel + block * kBlockBytes + row * 4);
   const uint64_t phase = std::to_integer<uint64_t>(panel[offsetof(FourBitPanel, phase) + row]);
   const uint64_t group = (phase + block) / kNestedBlocks;
   const float absmax = read<float>(panel + sizeof(FourBitPanel) + (group * kPanelRows + row) * 4);
   const uint64_t map_offset = read<uint64_t>(panel + offsetof(FourBitPanel, map_offset));
-  const auto code = std::to_integer<uint8_t>(at[row]);
+  const auto code = std::to_integer<uint8_t>(panel[absmax_code_offset(cols, row, block)]);
   const float value = map_offset == 0 ? kNestedMap.values[code] : read<float>(panel + map_offset + code * 4);
   return nested_value(value, absmax, read<float>(panel));
 }

@@ -70,6 +70,10 @@ inline __m512i cvtepi8_epi32(__m128i x) {
 inline __m512i cvtepu8_epi32(__m128i x) {
   return joined(_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8)));
 }
+inline __m512i cvtepu8_epi16(__m256i x) {
+  return joined(_mm256_cvtepu8_epi16(_mm256_castsi256_si128(x)),
+                _mm256_cvtepu8_epi16(_mm256_extracti128_si256(x, 1)));
+}
 inline __m512i cvtepu16_epi32(__m256i x) {
   return joined(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(x)),
                 _mm256_cvtepu16_epi32(_mm256_extracti128_si256(x, 1)));
@@ -132,6 +136,8 @@ inline __m512i srai_epi32(__m512i x, uint32_t count) {
 #define _mm512_cvtepi8_epi32(x) emulated::cvtepi8_epi32(x)
 #undef _mm512_cvtepu8_epi32
 #define _mm512_cvtepu8_epi32(x) emulated::cvtepu8_epi32(x)
+#undef _mm512_cvtepu8_epi16
+#define _mm512_cvtepu8_epi16(x) emulated::cvtepu8_epi16(x)
 #undef _mm512_cvtepu16_epi32
 #define _mm512_cvtepu16_epi32(x) emulated::cvtepu16_epi32(x)
 #undef _mm512_cvtph_ps
@@ -152,7 +158,5 @@ inline __m512i srai_epi32(__m512i x, uint32_t count) {
 #define _mm512_mask_storeu_ps(to, mask, x) emulated::mask_storeu_ps(to, mask, x)
 #undef _mm512_maskz_loadu_ps
 #define _mm512_maskz_loadu_ps(mask, from) emulated::maskz_loadu<__m512>(mask, from)
-#undef _mm512_maskz_loadu_epi32
-#define _mm512_maskz_loadu_epi32(mask, from) emulated::maskz_loadu<__m512i>(mask, from)
 #undef _mm512_srai_epi32
 #define _mm512_srai_epi32(x, count) emulated::srai_epi32(x, count)

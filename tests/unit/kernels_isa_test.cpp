@@ -275,17 +275,25 @@ TEST(KernelsIsa, FewTokensAreTheSameChainsAsGemv) {
   }
 }
 
-// Tokens of bf16 through pack_pairs and tile_pairs of a set, in pieces of k.
-std::vector<float> tiled_pairs(const Kernels& set, const std::vector<std::byte>& panel,
+// Tokens of bf16 times a panel by the pairs of a set: in pieces of k, or in one as the panel is stored.
+std::vector<float> tiled_pairs(const Kernels& set, Format format, const std::vector<std::byte>& panel,
                                const std::vector<float>& x, uint32_t tokens, uint64_t cols, uint64_t piece) {
   std::vector<float> c(tokens * 35, -3.0f);
-  std::vector<uint32_t> a(cols / 2 * set.gemm_tokens);
+  std::vector<uint32_t> a(cols / 2 * set.gemm_tokens), b(piece / 2 * 32);
   for (uint64_t k = 0; k < cols; k += piece) {
     const uint64_t count = std::min(piece, cols - k);
     set.pack_pairs(x.data(), cols, tokens, k, count, a.data());
-    set.tile_pairs(panel.data() + k * 32 * 2, a.data(), tokens, count / 2, c.data(), 35, k == 0,
-                   piece == cols);
+    set.expand_pairs[static_cast<size_t>(format)](panel.data(), cols, k, count, b.data());
+    set.tile_pairs(b.data(), a.data(), tokens, count / 2, c.data(), 35, k == 0);
   }
+  return c;
+}
+std::vector<float> few_pairs(const Kernels& set, const std::vector<std::byte>& panel,
+                             const std::vector<float>& x, uint32_t tokens, uint64_t cols) {
+  std::vector<float> c(tokens * 35, -3.0f);
+  std::vector<uint32_t> a(cols / 2 * set.gemm_tokens);
+  set.pack_pairs(x.data(), cols, tokens, 0, cols, a.data());
+  set.few_pairs(panel.data(), a.data(), tokens, cols / 2, c.data(), 35);
   return c;
 }
 
@@ -306,8 +314,9 @@ TEST(KernelsIsa, PairsOfBf16AreTheSameChainsAsGemv) {
       quant::pack_panel(Format::bf16, Dtype::f32, std::as_bytes(std::span(weights)), 32, cols, panel);
       const std::vector<float> x = without_subnormals(source.row(set->gemm_tokens * cols, Dtype::bf16));
       for (uint32_t tokens = 1; tokens <= set->gemm_tokens; ++tokens) {
-        for (const uint64_t piece : {cols, uint64_t{34}}) {
-          const std::vector<float> c = tiled_pairs(*set, panel, x, tokens, cols, piece);
+        for (const auto& c : {tiled_pairs(*set, Format::bf16, panel, x, tokens, cols, cols),
+                              tiled_pairs(*set, Format::bf16, panel, x, tokens, cols, 34),
+                              few_pairs(*set, panel, x, tokens, cols)}) {
           for (uint32_t t = 0; t < tokens; ++t) {
             std::vector<float> y(32);
             reference().gemv[static_cast<size_t>(Format::bf16)](panel.data(), nullptr, x.data() + t * cols,

@@ -2,6 +2,7 @@
 // stays within its stated error.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -119,6 +120,25 @@ std::vector<float> tiled(const Kernels& set, const Matrix& m, const std::vector<
   return c;
 }
 
+// int8 straight from the panel, in two blocks of columns; rows of c are apart from each other.
+std::vector<float> tiled_as_stored(const Kernels& set, const Matrix& m, const std::vector<Codes>& rows) {
+  const uint32_t tile = set.gemm_tokens;
+  const auto count = static_cast<uint32_t>(rows.size());
+  std::vector<uint8_t> a(m.padded * tile);
+  std::vector<float> c(count * 35, -2.0f);
+  for (uint32_t t = 0; t < count; ++t)
+    for (uint64_t k = 0; k < m.padded; ++k)
+      a[(k / 4 * tile + t) * 4 + k % 4] =
+          static_cast<uint8_t>(reinterpret_cast<const int8_t*>(rows[t].storage.data())[k] + 128);
+  const uint64_t split = m.padded / 8 * 4;
+  for (const auto& [begin, end] : {std::pair{uint64_t{0}, split}, std::pair{split, m.padded}})
+    if (begin != end)
+      set.tile_int8(m.panel.data(), begin, a.data() + begin * tile, count, end - begin, c.data(), 35);
+  for (uint32_t t = 0; t < count; ++t)
+    set.finish_int8(reinterpret_cast<const float*>(m.panel.data()), rows[t].scales[0], c.data() + t * 35);
+  return c;
+}
+
 // The products of up to kFewTokens tokens at once; rows of y are apart from each other.
 std::vector<float> few(const Kernels& set, const Matrix& m, const std::vector<Codes>& rows) {
   const auto count = static_cast<uint32_t>(rows.size());
@@ -173,6 +193,13 @@ void check_sets(const Matrix& m, uint32_t seed) {
         ASSERT_EQ(std::memcmp(c.data() + t * 32, product(reference, m, rows[t]).data(), 128), 0)
             << set.kernels->name << " " << quant::format_name(m.format) << " cols " << m.cols << " token "
             << t;
+      if (m.format != Format::int8 || set.kernels->tile_int8 == nullptr) continue;
+      const std::vector<float> stored = tiled_as_stored(*set.kernels, m, some);
+      for (uint32_t t = 0; t < count; ++t) {
+        ASSERT_EQ(std::memcmp(stored.data() + t * 35, c.data() + t * 32, 128), 0)
+            << set.kernels->name << " cols " << m.cols << " token " << t;
+        for (uint32_t beyond = 32; beyond < 35; ++beyond) ASSERT_EQ(stored[t * 35 + beyond], -2.0f);
+      }
     }
   }
 }
@@ -377,6 +404,29 @@ TEST(KernelsQuantized, ExpandedValuesAreTheDequantizedOnes) {
       for (uint32_t r = 0; r < 32; ++r) {
         quant::unpack_row(format, m.panel, r, 192, row.data());
         for (uint64_t k = 0; k < 128; ++k) ASSERT_EQ(out[k * 32 + r], row[64 + k]) << set.kernels->name;
+      }
+    }
+  }
+}
+
+TEST(KernelsQuantized, PairsAreTheDequantizedValuesInBf16) {
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    for (const Format format : kFourBit) {
+      const auto expand = set.kernels->expand_pairs[static_cast<size_t>(format)];
+      if (expand == nullptr) continue;
+      const Matrix m = matrix(format, 31, 192, 4);
+      std::vector<float> row(192);
+      std::vector<uint32_t> out(128 / 2 * 32 + 1, 7);
+      expand(m.panel.data(), 192, 64, 128, out.data());
+      EXPECT_EQ(out.back(), 7u);
+      for (uint32_t r = 0; r < 32; ++r) {
+        quant::unpack_row(format, m.panel, r, 192, row.data());
+        for (uint64_t k = 0; k < 128; ++k) {
+          const uint32_t pair = out[k / 2 * 32 + r];
+          const uint32_t half = k % 2 == 0 ? pair & 0xffff0000u : pair << 16;
+          ASSERT_EQ(std::bit_cast<float>(half), round_to(Dtype::bf16, row[64 + k])) << set.kernels->name;
+        }
       }
     }
   }

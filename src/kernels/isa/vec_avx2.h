@@ -153,6 +153,17 @@ inline F load_i8(const uint8_t* p) {  // signed, as floats
 inline F gather(const float* table, I index) {
   return _mm256_i32gather_ps(table, index, 4);
 }
+// A map of 256 floats: out[v] = values[codes[v * 8 …]] of 32 codes.
+class ByteMap {
+ public:
+  explicit ByteMap(const float* values) : values_(values) {}
+  void look_up(const uint8_t* codes, F (&out)[4]) const {
+    for (uint32_t v = 0; v < 4; ++v) out[v] = gather(values_, load_u8(codes + v * kWidth));
+  }
+
+ private:
+  const float* values_;
+};
 inline F to_float(I x) {
   return _mm256_cvtepi32_ps(x);
 }

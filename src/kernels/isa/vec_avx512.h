@@ -267,3 +267,4 @@ inline void together(float* p, F even, F odd) {
 // Written in terms of the vector above.
 #include "kernels/isa/vec_avx512_asm.h"
 #include "kernels/isa/vec_avx512_machine.h"
+#include "kernels/isa/vec_avx512_map.h"

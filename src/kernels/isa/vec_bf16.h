@@ -45,14 +45,50 @@ void pack_pairs(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_b
   }
 }
 
+void expand_pairs(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, uint32_t* out) {
+  const uint8_t* from = static_cast<const uint8_t*>(panel) + k_begin / 2 * kPairBytes<Format::bf16>;
+  for (uint64_t at = 0; at < k_count / 2 * kPanelRows; at += kWidth)
+    store_dwords(out + at, weight_pairs(from + at * 4));
+}
+
+// As numerics hf-exact has them: dequantized, and rounded to bf16.
+template <Format Fmt>
+void expand_four_bit_pairs(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
+                           uint32_t* out) {
+  alignas(64) float block[kBlockCols * kPanelRows];
+  const auto rounded = [&](uint64_t at) { return bits(round_in(Dtype::bf16, load(block + at))); };
+  for (uint64_t k = 0; k < k_count; k += kBlockCols, out += kBlockCols / 2 * kPanelRows) {
+    expand_four_bit<Fmt>(panel, cols, k_begin + k, kBlockCols, block);
+    for (uint64_t pair = 0; pair < kBlockCols / 2; ++pair)
+      for (uint64_t row = 0; row < kPanelRows; row += kWidth) {
+        const uint64_t at = 2 * pair * kPanelRows + row;
+        store_dwords(out + pair * kPanelRows + row,
+                     or_i(rounded(at), shift_right<16>(rounded(at + kPanelRows))));
+      }
+  }
+}
+
+// Pairs of weights in the order in which they are multiplied.
+struct OrderedPairs {
+  static I load(const uint8_t* w) { return load_dwords(w); }
+};
+// Pairs as a panel has them, read for the first time. To turn them around takes a multiplier's turn: tiles
+// that share a panel run 1.13 times as fast without.
+struct StoredPairs {
+  static I load(const uint8_t* w) {
+    prefetch_unpacked(w);
+    return weight_pairs(w);
+  }
+};
+
+template <class Weights>
 struct PairTile {
-  const uint8_t* panel;  // at the first column
+  const uint8_t* b;
   const uint32_t* a;
   uint64_t pairs;
   float* c;
   uint64_t c_stride;
   bool first;
-  bool from_memory;  // the panel is read for the first time
 
   template <uint32_t Rows>
   void run() const {
@@ -61,27 +97,12 @@ struct PairTile {
       constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
       sums[r][v] = first ? zero() : load(c + r * c_stride + v * kWidth);
     });
-    if (from_memory) {
-      add<Rows, true>(sums);
-    } else {
-      add<Rows, false>(sums);
-    }
-    at_each<Rows * kPanelVectors>([&](auto at) {
-      constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
-      store(c + r * c_stride + v * kWidth, sums[r][v]);
-    });
-  }
-
-  template <uint32_t Rows, bool FromMemory>
-  void add(F (&sums)[Rows][kPanelVectors]) const {
-    const uint8_t* w = panel;
+    const uint8_t* w = b;
     const uint32_t* x = a;
     for (uint64_t pair = 0; pair < pairs; ++pair, w += kPairBytes<Format::bf16>, x += kGemmTokens) {
       I weights[kPanelVectors];
-      at_each<kPanelVectors>([&](auto v) {
-        if constexpr (FromMemory) prefetch_unpacked(w + decltype(v)::value * kWidth * 4);
-        weights[decltype(v)::value] = weight_pairs(w + decltype(v)::value * kWidth * 4);
-      });
+      at_each<kPanelVectors>(
+          [&](auto v) { weights[decltype(v)::value] = Weights::load(w + decltype(v)::value * kWidth * 4); });
       at_each<Rows>([&](auto r) {
         const I both = splat_i(x[decltype(r)::value]);
         at_each<kPanelVectors>([&](auto v) {
@@ -90,34 +111,43 @@ struct PairTile {
         });
       });
     }
+    at_each<Rows * kPanelVectors>([&](auto at) {
+      constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      store(c + r * c_stride + v * kWidth, sums[r][v]);
+    });
   }
 };
 
-void tile_pairs(const void* panel, const uint32_t* a, uint32_t tokens, uint64_t pairs, float* c,
-                uint64_t c_stride, bool first, bool from_memory) {
+void tile_pairs(const uint32_t* b, const uint32_t* a, uint32_t tokens, uint64_t pairs, float* c,
+                uint64_t c_stride, bool first) {
   run_rows<kGemmTokens>(
-      tokens, PairTile{static_cast<const uint8_t*>(panel), a, pairs, c, c_stride, first, from_memory});
+      tokens, PairTile<OrderedPairs>{reinterpret_cast<const uint8_t*>(b), a, pairs, c, c_stride, first});
+}
+
+void few_pairs(const void* panel, const uint32_t* a, uint32_t tokens, uint64_t pairs, float* c,
+               uint64_t c_stride) {
+  run_rows<kGemmTokens>(
+      tokens, PairTile<StoredPairs>{static_cast<const uint8_t*>(panel), a, pairs, c, c_stride, true});
 }
 
 uint64_t probe_bf16(uint64_t rounds) {
-  constexpr uint32_t kChains = 16;  // more than the instruction's latency times its throughput
-  F sums[kChains];
-  I half = splat_i(0x3f003f00u), one = splat_i(0x3f803f80u);
-  pin(half), pin(one);
-  at_each<kChains>([&](auto at) { sums[decltype(at)::value] = zero(); });
-  for (uint64_t round = 0; round < rounds; ++round)
-    at_each<kChains>([&](auto at) {
-      F& sum = sums[decltype(at)::value];
-      sum = dot_bf16(sum, half, one);
-    });
-  at_each<kChains>([&](auto at) { pin(sums[decltype(at)::value]); });
-  return rounds * kChains * kWidth * 4;
+  const I half = splat_i(0x3f003f00u), one = splat_i(0x3f803f80u);
+  return register_chains(rounds, 4, zero(), [=](F sum) { return dot_bf16(sum, half, one); });
 }
 
 constexpr Kernels bf16_table() {
   Kernels kernels = vnni_table("avx512-bf16");
+  const auto expand_of = [&](Format format) -> Kernels::ExpandPairs& {
+    return kernels.expand_pairs[static_cast<uint32_t>(format)];
+  };
+  expand_of(Format::bf16) = expand_pairs;
+  expand_of(Format::nf4) = expand_four_bit_pairs<Format::nf4>;
+  expand_of(Format::nf4_nested) = expand_four_bit_pairs<Format::nf4_nested>;
+  expand_of(Format::fp4) = expand_four_bit_pairs<Format::fp4>;
+  expand_of(Format::fp4_nested) = expand_four_bit_pairs<Format::fp4_nested>;
   kernels.pack_pairs = pack_pairs;
   kernels.tile_pairs = tile_pairs;
+  kernels.few_pairs = few_pairs;
   kernels.probe_bf16 = probe_bf16;
   return kernels;
 }

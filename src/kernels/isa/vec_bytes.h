@@ -56,21 +56,11 @@ template <Format Fmt>
 void expand_bytes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, uint8_t* out,
                   float* absmax) {
   const I table = splat_table(quant::four_bit_code(Fmt).bytes);
-  const auto* from = static_cast<const uint8_t*>(panel);
-  const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
-  for (uint64_t b = 0; b < k_count / kBlockCols; ++b) {
-    const uint64_t index = k_begin / kBlockCols + b;
-    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
-    for (uint32_t v = 0; v < kPanelVectors; ++v) {
-      store(absmax + b * kPanelRows + v * kWidth, block_absmax<Fmt>(from, groups, block, index, v));
-      for (uint32_t j = 0; j < kBlockCols / 8; ++j) {
-        uint8_t* quad = out + ((b * kBlockCols + 8 * j) * kPanelRows + v * kWidth * 4);
-        const I dwords = load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j));
-        store_dwords(quad, shuffle_bytes(table, low_nibbles(dwords)));
-        store_dwords(quad + kPanelRows * 4, shuffle_bytes(table, high_nibbles(dwords)));
-      }
-    }
-  }
+  for_eights<Fmt>(panel, cols, k_begin, k_count, absmax, [&](uint64_t k, uint32_t v, I dwords, F) {
+    uint8_t* quad = out + k * kPanelRows + v * kWidth * 4;
+    store_dwords(quad, shuffle_bytes(table, low_nibbles(dwords)));
+    store_dwords(quad + kPanelRows * 4, shuffle_bytes(table, high_nibbles(dwords)));
+  });
 }
 
 // How a block of 64 columns is summed in bytes: steps of four columns.

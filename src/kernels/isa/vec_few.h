@@ -170,26 +170,18 @@ struct FewFourBit {
     BlockScales<Fmt> of;
     of.open(panel, cols);
     for (uint64_t index = 0; index < blocks; ++index) {
-      // Behind the last block its own scales are looked up once more.
-      const uint64_t stride = index + 1 < blocks ? kBlockStride<Fmt> : 0;
-      for (uint32_t v = 0; v < kPanelVectors; ++v) block<Tokens>(of, index, stride, v);
-      of.block += stride;
+      for (uint32_t v = 0; v < kPanelVectors; ++v) block<Tokens>(of, index, v);
+      of.advance();
     }
   }
 
   template <uint32_t Tokens>
-  void block(BlockScales<Fmt>& of, uint64_t index, uint64_t stride, uint32_t v) const {
+  void block(BlockScales<Fmt>& of, uint64_t index, uint32_t v) const {
     I sums[Tokens];
+    constexpr uint32_t kRows = kWidth / kStripSteps;
     codes.template sums<Tokens>(
-        code_dwords(of.block + kScaleBytes<Fmt>, v, 0), index, sums, [&](uint32_t step) {
-          if constexpr (quant::is_nested(Fmt)) {
-            // kWidth rows in kStripSteps steps.
-            for (uint32_t i = 0; i < kWidth / kStripSteps; ++i) {
-              const uint32_t row = v * kWidth + step * (kWidth / kStripSteps) + i;
-              of.values[(index + 1) % 2][row] = __builtin_bit_cast(uint32_t, of.map[of.block[stride + row]]);
-            }
-          }
-        });
+        code_dwords(of.block + kScaleBytes<Fmt>, v, 0), index, sums,
+        [&](uint32_t step) { of.template look_ahead<kRows>(index, v * kWidth + step * kRows); });
     const F absmax = of.absmax(index, v);
     for (uint32_t t = 0; t < Tokens; ++t) {
       float* to = y + t * y_stride + v * kWidth;

@@ -14,26 +14,18 @@ constexpr uint32_t kStripVectors = kStripRows / kWidth;
 constexpr uint32_t kStrips = kPanelRows / kStripRows;
 constexpr uint32_t kStripSteps = kBlockCols / 8;
 
-// The absmax of one panel's blocks. Nested ones are looked up while the block before is multiplied, two at
+// The absmax of one panel's blocks. Nested ones are looked up while the block before is multiplied, some at
 // each step and by loads and stores alone: a gather would take turns with the multiplications.
 template <Format Fmt>
 struct BlockScales {
   const uint8_t* block;  // the present one
+  const uint8_t* next;   // absmax codes of the block after it; behind the last one, bytes of the panel
   const float* map;
   const float* nested;  // [groups][kPanelRows]
   uint64_t groups;
   float offset;
   alignas(64) int32_t phase[kPanelRows];
   alignas(64) uint32_t values[2][kPanelRows];  // bits of floats: of the present block and of the next
-
-  void look_up(const uint8_t* codes, uint32_t* out) const {
-    for (uint32_t i = 0; i < 2; ++i) {
-      uint32_t value;
-      __builtin_memcpy(&value, map + codes[i], sizeof value);
-      asm("" : "+r"(value));  // stays a scalar: two of them would be joined by a shuffle
-      out[i] = value;
-    }
-  }
 
   void open(const uint8_t* panel, uint64_t cols) {
     block = first_block<Fmt>(panel, cols);
@@ -44,8 +36,31 @@ struct BlockScales {
     map = header->map_offset == 0 ? quant::kNestedMap.values
                                   : reinterpret_cast<const float*>(panel + header->map_offset);
     nested = reinterpret_cast<const float*>(panel + sizeof(quant::FourBitPanel));
+    next = panel + quant::absmax_codes_offset(cols);
     for (uint32_t row = 0; row < kPanelRows; ++row) phase[row] = header->phase[row];
-    for (uint32_t row = 0; row < kPanelRows; row += 2) look_up(block + row, values[0] + row);
+    for (uint32_t row = 0; row < kPanelRows; row += 2) look_up<2>(row, values[0]);
+    next += kPanelRows;
+  }
+
+  void advance() {
+    block += kBlockStride<Fmt>;
+    if constexpr (quant::is_nested(Fmt)) next += kPanelRows;
+  }
+
+  // Of `Rows` rows of the next block, while block `index` is the present one.
+  template <uint32_t Rows>
+  void look_ahead(uint64_t index, uint32_t row) {
+    if constexpr (quant::is_nested(Fmt)) look_up<Rows>(row, values[(index + 1) % 2]);
+  }
+
+  template <uint32_t Rows>
+  void look_up(uint32_t row, uint32_t* out) const {
+    for (uint32_t i = 0; i < Rows; ++i) {
+      uint32_t value;
+      __builtin_memcpy(&value, map + next[row + i], sizeof value);
+      asm("" : "+r"(value));  // stays a scalar: two of them would be joined by a shuffle
+      out[row + i] = value;
+    }
   }
 
   // Of block `index` for the rows of vector v.
@@ -122,24 +137,18 @@ inline void gemv_four_bit(const uint8_t* const* panels, Token token, uint64_t co
     for (F& sum : panel) sum = zero();
   for (uint64_t index = 0; index < blocks; ++index, token.next()) {
     const F scale = splat(token.scale());
-    // Behind the last block its own scales are looked up once more.
-    const uint64_t stride = index + 1 < blocks ? kBlockStride<Fmt> : 0;
     for (uint32_t p = 0; p < Panels; ++p) {
       const uint8_t* at = of[p].block;
       for (uint32_t strip = 0; strip < kStrips; ++strip) {
-        const StripSums found =
-            token.sums(code_dwords(at + kScaleBytes<Fmt>, strip * kStripVectors, 0), [&](uint32_t step) {
-              if constexpr (quant::is_nested(Fmt)) {
-                const uint32_t row = strip * kStripRows + 2 * step;
-                of[p].look_up(at + stride + row, of[p].values[(index + 1) % 2] + row);
-              }
-            });
+        const StripSums found = token.sums(
+            code_dwords(at + kScaleBytes<Fmt>, strip * kStripVectors, 0),
+            [&](uint32_t step) { of[p].template look_ahead<2>(index, strip * kStripRows + 2 * step); });
         for (uint32_t i = 0; i < kStripVectors; ++i) {
           const uint32_t v = strip * kStripVectors + i;
           sums[p][v] = fma(to_float(found.sums[i]), of[p].absmax(index, v) * scale, sums[p][v]);
         }
       }
-      of[p].block += stride;
+      of[p].advance();
     }
   }
   for (uint32_t p = 0; p < Panels; ++p)

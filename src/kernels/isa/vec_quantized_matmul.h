@@ -94,9 +94,9 @@ inline FourColumns look_up(const CodeTable& table, I nibbles) {
 }
 
 template <Format Fmt>
-constexpr uint64_t kBlockStride = quant::is_nested(Fmt) ? quant::kNestedBlockBytes : quant::kBlockBytes;
+constexpr uint64_t kBlockStride = quant::is_nested(Fmt) ? quant::kBlockCodeBytes : quant::kBlockBytes;
 template <Format Fmt>
-constexpr uint64_t kScaleBytes = quant::is_nested(Fmt) ? kPanelRows : kPanelRows * 4;
+constexpr uint64_t kScaleBytes = quant::is_nested(Fmt) ? 0 : kPanelRows * 4;  // before a block's codes
 
 // First block of a panel.
 template <Format Fmt>
@@ -109,27 +109,58 @@ inline const uint8_t* code_dwords(const uint8_t* codes, uint32_t v, uint32_t j) 
   return codes + v * kWidth / 16 * 512 + j * 64 + v * kWidth % 16 * 4;
 }
 
-// The absmax of a block for the rows of vector v.
-template <Format Fmt>
-inline F block_absmax(const uint8_t* panel, uint64_t groups, const uint8_t* block, uint64_t index,
-                      uint32_t v) {
-  if constexpr (!quant::is_nested(Fmt)) {
-    return load(reinterpret_cast<const float*>(block) + v * kWidth);
-  } else {
-    const auto* header = reinterpret_cast<const quant::FourBitPanel*>(panel);
-    const auto* nested = reinterpret_cast<const float*>(panel + sizeof(quant::FourBitPanel)) + v * kWidth;
-    F absmax = load(nested);
-    const I at = add_i(load_u8(header->phase + v * kWidth), splat_i(static_cast<uint32_t>(index)));
-    for (uint64_t g = 1; g < groups; ++g) {
-      // Rows whose block lies in group g or later take its absmax.
-      const F begun = to_float(at), start = splat(static_cast<float>(g * quant::kNestedBlocks));
-      absmax = choose(at_least(begun, start), load(nested + g * kPanelRows), absmax);
-    }
-    const float* map = header->map_offset == 0 ? quant::kNestedMap.values
-                                               : reinterpret_cast<const float*>(panel + header->map_offset);
-    return gather(map, load_u8(block + v * kWidth)) * absmax + splat(header->offset);
-  }
+// Where the absmax codes of a nested panel are looked up.
+inline const float* nested_map(const uint8_t* panel) {
+  const uint64_t offset = reinterpret_cast<const quant::FourBitPanel*>(panel)->map_offset;
+  return offset == 0 ? quant::kNestedMap.values : reinterpret_cast<const float*>(panel + offset);
 }
+
+// The absmax of one panel's blocks, asked for in any order. `block` is where the block begins.
+template <Format Fmt>
+class PanelScales {
+ public:
+  PanelScales(const uint8_t*, uint64_t) {}
+  void absmax(const uint8_t* block, uint64_t, F (&out)[kPanelVectors]) const {
+    for (uint32_t v = 0; v < kPanelVectors; ++v)
+      out[v] = load(reinterpret_cast<const float*>(block) + v * kWidth);
+  }
+};
+
+template <Format Fmt>
+requires(quant::is_nested(Fmt)) class PanelScales<Fmt> {
+ public:
+  PanelScales(const uint8_t* panel, uint64_t cols)
+      : header_(reinterpret_cast<const quant::FourBitPanel*>(panel)),
+        nested_(reinterpret_cast<const float*>(panel + sizeof(quant::FourBitPanel))),
+        codes_(panel + quant::absmax_codes_offset(cols)),
+        groups_(quant::nested_groups(cols)),
+        map_(nested_map(panel)) {}
+
+  void absmax(const uint8_t*, uint64_t index, F (&out)[kPanelVectors]) const {
+    map_.look_up(codes_ + index * kPanelRows, out);
+    for (uint32_t v = 0; v < kPanelVectors; ++v)
+      out[v] = out[v] * of_group(index, v) + splat(header_->offset);
+  }
+
+ private:
+  // The absmax of the nested block that holds block `index` of the rows of vector v.
+  F of_group(uint64_t index, uint32_t v) const {
+    F absmax = load(nested_ + v * kWidth);
+    for (uint64_t g = 1; g < groups_; ++g) {
+      // Rows whose block lies in group g or later take its absmax.
+      const I at = add_i(load_u8(header_->phase + v * kWidth), splat_i(static_cast<uint32_t>(index)));
+      const F start = splat(static_cast<float>(g * quant::kNestedBlocks));
+      absmax = choose(at_least(to_float(at), start), load(nested_ + g * kPanelRows + v * kWidth), absmax);
+    }
+    return absmax;
+  }
+
+  const quant::FourBitPanel* header_;
+  const float* nested_;  // [groups][kPanelRows]
+  const uint8_t* codes_;
+  uint64_t groups_;
+  ByteMap map_;
+};
 
 void expand_int8_codes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, int16_t* out,
                        float*) {
@@ -149,29 +180,40 @@ void expand_int8_codes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k
   }
 }
 
+// Of a panel's columns [k_begin, k_begin + k_count), whole blocks: eight(k, v, dwords, absmax) for the codes
+// of columns k_begin + k to k_begin + k + 7 and the rows of vector v. Each block's absmax goes to
+// absmax[k / 64][32] too, where that is not null.
+template <Format Fmt, class Eight>
+inline void for_eights(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* absmax,
+                       Eight eight) {
+  const auto* from = static_cast<const uint8_t*>(panel);
+  const PanelScales<Fmt> scales(from, cols);
+  for (uint64_t k = 0; k < k_count; k += kBlockCols) {
+    const uint64_t index = (k_begin + k) / kBlockCols;
+    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
+    F of_rows[kPanelVectors];
+    scales.absmax(block, index, of_rows);
+    for (uint32_t v = 0; v < kPanelVectors; ++v) {
+      if (absmax != nullptr) store(absmax + k / kBlockCols * kPanelRows + v * kWidth, of_rows[v]);
+      for (uint32_t j = 0; j < kBlockCols / 8; ++j)
+        eight(k + 8 * j, v, load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j)), of_rows[v]);
+    }
+  }
+}
+
 template <Format Fmt>
 void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
                         float* absmax) {
   const CodeTable table = code_table(quant::four_bit_code(Fmt));
-  const auto* from = static_cast<const uint8_t*>(panel);
-  const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
-  for (uint64_t b = 0; b < k_count / kBlockCols; ++b) {
-    const uint64_t index = k_begin / kBlockCols + b;
-    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
-    for (uint32_t v = 0; v < kPanelVectors; ++v) {
-      store(absmax + b * kPanelRows + v * kWidth, block_absmax<Fmt>(from, groups, block, index, v));
-      for (uint32_t j = 0; j < kBlockCols / 8; ++j) {
-        int16_t* pair = out + ((b * kBlockCols + 8 * j) * kPanelRows + v * kWidth * 2);
-        const I dwords = load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j));
-        const FourColumns low = look_up(table, low_nibbles(dwords));
-        const FourColumns high = look_up(table, high_nibbles(dwords));
-        store_dwords(pair, even_dwords(low.first, low.second));
-        store_dwords(pair + kPanelRows * 2, odd_dwords(low.first, low.second));
-        store_dwords(pair + kPanelRows * 4, even_dwords(high.first, high.second));
-        store_dwords(pair + kPanelRows * 6, odd_dwords(high.first, high.second));
-      }
-    }
-  }
+  for_eights<Fmt>(panel, cols, k_begin, k_count, absmax, [&](uint64_t k, uint32_t v, I dwords, F) {
+    int16_t* pair = out + k * kPanelRows + v * kWidth * 2;
+    const FourColumns low = look_up(table, low_nibbles(dwords));
+    const FourColumns high = look_up(table, high_nibbles(dwords));
+    store_dwords(pair, even_dwords(low.first, low.second));
+    store_dwords(pair + kPanelRows * 2, odd_dwords(low.first, low.second));
+    store_dwords(pair + kPanelRows * 4, even_dwords(high.first, high.second));
+    store_dwords(pair + kPanelRows * 6, odd_dwords(high.first, high.second));
+  });
 }
 
 // Columns 8j to 8j + 7 of 8 or 16 rows: the nibbles of their dwords as floats, times absmax.
@@ -188,18 +230,9 @@ inline void expand_eight(const Table16& table, I dwords, F absmax, float* at) {
 template <Format Fmt>
 void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out) {
   const Table16 table = table16(quant::four_bit_code(Fmt).values);
-  const auto* from = static_cast<const uint8_t*>(panel);
-  const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
-  for (uint64_t k = 0; k < k_count; k += kBlockCols) {
-    const uint64_t index = (k_begin + k) / kBlockCols;
-    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
-    for (uint32_t v = 0; v < kPanelVectors; ++v) {
-      const F absmax = block_absmax<Fmt>(from, groups, block, index, v);
-      for (uint32_t j = 0; j < kBlockCols / 8; ++j)
-        expand_eight(table, load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j)), absmax,
-                     out + (k + 8 * j) * kPanelRows + v * kWidth);
-    }
-  }
+  for_eights<Fmt>(panel, cols, k_begin, k_count, nullptr, [&](uint64_t k, uint32_t v, I dwords, F absmax) {
+    expand_eight(table, dwords, absmax, out + k * kPanelRows + v * kWidth);
+  });
 }
 
 }  // namespace

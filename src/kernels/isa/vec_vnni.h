@@ -10,9 +10,6 @@
 namespace rhapsode::kernels {
 namespace {
 
-inline I dot_words(I sum, I a, I b) {  // two products to each dword
-  return _mm512_dpwssd_epi32(sum, a, b);
-}
 inline I moved_by_128(I signed_bytes) {
   return _mm512_xor_si512(signed_bytes, splat_i(0x80808080u));
 }
@@ -54,87 +51,52 @@ void gemv_int8_vnni(const void* panel_a, const void* panel_b, const void* codes,
   }
 }
 
-// Tiles of int8 codes that expand_codes and the packed tokens hold as words: two pairs of columns become the
-// four bytes of a dword, tokens once a run of columns, weights at each step.
-constexpr uint64_t kQuadRun = 64;  // steps of four columns; their tokens take 4 KiB
-
-inline I narrow_pairs(I first, I second) {
-  constexpr uint8_t kQuads[16] = {0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15};
-  return shuffle_bytes(_mm512_packs_epi16(first, second), splat_table(kQuads));
-}
-
-struct TokenQuads {
-  alignas(64) int8_t codes[kQuadRun][kWidth * 4];  // [step][token][4]
-
-  // Returns excess and 128 times the sum of each token's codes.
-  I fill(const int16_t* a, uint64_t steps, I excess) {
-    constexpr auto kTokens = static_cast<Mask>((1u << kGemmTokens) - 1u);
-    for (uint64_t step = 0; step < steps; ++step, a += kGemmTokens * 4) {
-      const I quads = narrow_pairs(_mm512_maskz_loadu_epi32(kTokens, a),
-                                   _mm512_maskz_loadu_epi32(kTokens, a + kGemmTokens * 2));
-      excess = dot_bytes(excess, splat_i(0x80808080u), quads);
-      store_dwords(codes[step], quads);
-    }
-    return excess;
-  }
-};
-
-// Adds `steps` steps of four columns to the sums of `Rows` tokens.
-template <uint32_t Rows>
-inline void sum_quads(I (&sums)[Rows][kPanelVectors], const int16_t* b, const TokenQuads& tokens,
-                      uint64_t steps) {
-  for (uint64_t step = 0; step < steps; ++step, b += kPanelRows * 4) {
-    I w[kPanelVectors];
-    for (uint32_t v = 0; v < kPanelVectors; ++v) {
-      const auto* pair = reinterpret_cast<const uint8_t*>(b + v * kWidth * 2);
-      w[v] = moved_by_128(narrow_pairs(load_dwords(pair), load_dwords(pair + kPanelRows * 4)));
-    }
-    at_each<Rows>([&](auto r) {
-      const I x = splat_dword(tokens.codes[step] + decltype(r)::value * 4);
-      at_each<kPanelVectors>([&](auto v) {
-        I& sum = sums[decltype(r)::value][decltype(v)::value];
-        sum = dot_bytes(sum, w[decltype(v)::value], x);
-      });
-    });
-  }
-}
-
-struct ByteTile {
-  const int16_t* b;
-  const int16_t* a;
-  uint64_t pairs;
+// A tile straight from a panel. The sums begin at -128 times those of the rows' codes and end exact.
+struct Int8Tile {
+  const uint8_t* panel;
+  uint64_t k_begin;
+  const uint8_t* a;
+  uint64_t quads;
   float* c;
   uint64_t c_stride;
-  bool first;
+
+  I start(uint32_t r, uint32_t v) const {
+    if (k_begin != 0) return bits(load(c + r * c_stride + v * kWidth));
+    return sub_i(splat_i(0), shift_left<7>(load_dwords(panel + (kPanelRows + v * kWidth) * 4)));
+  }
 
   template <uint32_t Rows>
   void run() const {
     I sums[Rows][kPanelVectors];
     at_each<Rows * kPanelVectors>([&](auto at) {
       constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
-      sums[r][v] = first ? splat_i(0) : bits(load(c + r * c_stride + v * kWidth));
+      sums[r][v] = start(r, v);
     });
-    TokenQuads tokens;
-    I excess = splat_i(0);
-    for (uint64_t at = 0; at < pairs / 2; at += kQuadRun) {
-      const uint64_t steps = pairs / 2 - at < kQuadRun ? pairs / 2 - at : kQuadRun;
-      excess = tokens.fill(a + at * kGemmTokens * 4, steps, excess);
-      sum_quads<Rows>(sums, b + at * kPanelRows * 4, tokens, steps);
+    const uint8_t* w = panel + quant::kInt8HeaderBytes + k_begin * kPanelRows;
+    const uint8_t* x = a;
+    for (uint64_t quad = 0; quad < quads; ++quad, w += kPanelRows * 4, x += kGemmTokens * 4) {
+      I weights[kPanelVectors];
+      at_each<kPanelVectors>(
+          [&](auto v) { weights[decltype(v)::value] = load_dwords(w + decltype(v)::value * kWidth * 4); });
+      at_each<Rows>([&](auto r) {
+        const I codes = splat_dword(x + decltype(r)::value * 4);
+        at_each<kPanelVectors>([&](auto v) {
+          I& sum = sums[decltype(r)::value][decltype(v)::value];
+          sum = dot_bytes(sum, codes, weights[decltype(v)::value]);
+        });
+      });
     }
-    alignas(64) uint32_t of_token[kWidth];
-    store_dwords(of_token, excess);
     at_each<Rows * kPanelVectors>([&](auto at) {
       constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
-      store(c + r * c_stride + v * kWidth, from_bits(sub_i(sums[r][v], splat_i(of_token[r]))));
+      store(c + r * c_stride + v * kWidth, from_bits(sums[r][v]));
     });
   }
 };
 
-// Words of int8 codes only, as expand_codes of int8 and quantize_int8 make them; pairs come in twos, since
-// their columns are a multiple of four.
-void tile_int16_vnni(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
-                     uint64_t c_stride, bool first) {
-  run_rows<kGemmTokens>(tokens, ByteTile{b, a, pairs, c, c_stride, first});
+void tile_int8_vnni(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
+                    float* c, uint64_t c_stride) {
+  run_rows<kGemmTokens>(tokens,
+                        Int8Tile{static_cast<const uint8_t*>(panel), k_begin, a, k_count / 4, c, c_stride});
 }
 
 // The fixed-point values of a 4-bit code as words, twice: a look-up heeds five bits of each word, the fifth
@@ -156,13 +118,18 @@ inline void order_block(const int16_t* x, int16_t* ordered) {
   asm volatile("" : : "r"(ordered) : "memory");
 }
 
-// The exact sums of one block for the rows of vector v.
+// The exact sums of one block for the rows of vector v. One load reads all lines of a stream: unrolled, each
+// of eight loads would see steps of a whole block, and CPUs then ask memory for the wrong lines (half of the
+// bandwidth on Zen 5).
 inline I block_dots(I table, const uint8_t* codes, const int16_t* x, uint32_t v) {
   I sums[4] = {splat_i(0), splat_i(0), splat_i(0), splat_i(0)};
+#pragma GCC unroll 1
   for (uint32_t j = 0; j < kBlockCols / 8; ++j, x += 8) {
-    const I dwords = load_dwords(code_dwords(codes, v, j));
+    const uint8_t* line = code_dwords(codes, v, j);
+    prefetch_unpacked(line);
+    const I dwords = load_dwords(line);
     const auto add = [&](I& sum, I index, const int16_t* pair) {
-      sum = dot_words(sum, _mm512_permutexvar_epi16(index, table), splat_dword(pair));
+      sum = add_pairs16(sum, _mm512_permutexvar_epi16(index, table), splat_dword(pair));
     };
     add(sums[0], dwords, x);
     add(sums[1], _mm512_srli_epi16(dwords, 4), x + 2);
@@ -176,7 +143,7 @@ template <Format Fmt, uint32_t Panels>
 inline void gemv_fixed_dots(const uint8_t* const* panels, const int16_t* x, const float* scales,
                             uint64_t cols, float* const* y) {
   const I table = word_table(quant::four_bit_code(Fmt));
-  const uint64_t groups = quant::is_nested(Fmt) ? quant::nested_groups(cols) : 0;
+  const PanelScales<Fmt> of[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
   F sums[Panels][kPanelVectors];
   for (auto& panel : sums)
     for (F& sum : panel) sum = zero();
@@ -186,11 +153,11 @@ inline void gemv_fixed_dots(const uint8_t* const* panels, const int16_t* x, cons
     const F scale = splat_from(scales + block);
     for (uint32_t p = 0; p < Panels; ++p) {
       const uint8_t* at = first_block<Fmt>(panels[p], cols) + block * kBlockStride<Fmt>;
-      for (uint64_t line = 0; line < kBlockStride<Fmt>; line += 64) prefetch_unpacked(at + line);
+      F absmax[kPanelVectors];
+      of[p].absmax(at, block, absmax);
       for (uint32_t v = 0; v < kPanelVectors; ++v) {
         const I sum = block_dots(table, at + kScaleBytes<Fmt>, ordered, v);
-        const F absmax = block_absmax<Fmt>(panels[p], groups, at, block, v);
-        sums[p][v] = fma(to_float(sum), absmax * scale, sums[p][v]);
+        sums[p][v] = fma(to_float(sum), absmax[v] * scale, sums[p][v]);
       }
     }
   }
@@ -211,11 +178,25 @@ void gemv_fixed_vnni(const void* panel_a, const void* panel_b, const void* codes
   }
 }
 
+// Independent sums in registers: more than an instruction's latency times its throughput.
+template <class Sum, class Step>
+inline uint64_t register_chains(uint64_t rounds, uint64_t per_lane, Sum start, Step step) {
+  constexpr uint32_t kChains = 16;
+  Sum sums[kChains];
+  at_each<kChains>([&](auto at) { sums[decltype(at)::value] = start; });
+  for (uint64_t round = 0; round < rounds; ++round)
+    at_each<kChains>([&](auto at) { sums[decltype(at)::value] = step(sums[decltype(at)::value]); });
+  at_each<kChains>([&](auto at) { pin(sums[decltype(at)::value]); });
+  return rounds * kChains * kWidth * per_lane;
+}
+
 uint64_t probe_int16_vnni(uint64_t rounds) {
-  return integer_chains(rounds, 4, [](I sum, I a, I b) { return dot_words(sum, a, b); });
+  const I ones = splat_i(0x00010001u);
+  return register_chains(rounds, 4, splat_i(0), [=](I sum) { return add_pairs16(sum, ones, ones); });
 }
 uint64_t probe_int8_vnni(uint64_t rounds) {
-  return integer_chains(rounds, 8, [](I sum, I a, I b) { return dot_bytes(sum, a, b); });
+  const I ones = splat_i(0x01010101u);
+  return register_chains(rounds, 8, splat_i(0), [=](I sum) { return dot_bytes(sum, ones, ones); });
 }
 
 constexpr Kernels vnni_table(std::string_view name) {
@@ -228,7 +209,7 @@ constexpr Kernels vnni_table(std::string_view name) {
   gemv_of(Format::nf4_nested) = gemv_fixed_vnni<Format::nf4_nested>;
   gemv_of(Format::fp4) = gemv_fixed_vnni<Format::fp4>;
   gemv_of(Format::fp4_nested) = gemv_fixed_vnni<Format::fp4_nested>;
-  kernels.tile_int16 = tile_int16_vnni;
+  kernels.tile_int8 = tile_int8_vnni;
   kernels.dot_ternary = dot_ternary_vnni;
   kernels.tile_trits = tile_trits_vnni;
   kernels.probe_int16 = probe_int16_vnni;

@@ -7,25 +7,52 @@
 namespace rhapsode::kernels {
 namespace {
 
+// Of few tokens each of the four planes has sums of its own, so that no product waits for another. Those of
+// plane j are 4^j times too large, since its codes are multiplied where they lie: at most 2^15 columns of 128
+// times 128, which 32 bits hold.
+template <uint32_t Tokens>
+constexpr uint32_t kPlaneSums = Tokens <= 2 ? 4 : 1;
+template <uint32_t Tokens>
+using TernarySums = I[kPlaneSums<Tokens>][Tokens][kPanelVectors];
+
+template <uint32_t Tokens, uint32_t J>
+inline I plane_codes(I packed) {
+  if constexpr (kPlaneSums<Tokens> == 1) return plane<J>(packed);
+  return and_i(packed, splat_i(0x03030303u << 2 * J));
+}
+
 // Adds the 16 columns of a ternary block to the sums of `Tokens` tokens; codes 0 to 2 are unsigned already.
 template <uint32_t Tokens>
 inline void add_ternary_block(const uint8_t* block, const int8_t* codes, uint64_t stride,
-                              I (&sums)[Tokens][kPanelVectors]) {
+                              TernarySums<Tokens>& sums) {
   I packed[kPanelVectors];
   at_each<kPanelVectors>(
       [&](auto v) { packed[decltype(v)::value] = load_dwords(block + decltype(v)::value * kWidth * 4); });
-  at_each<4>([&](auto j) {
+  at_each<4>([&](auto at) {
+    constexpr uint32_t j = decltype(at)::value;
     I values[kPanelVectors];
     at_each<kPanelVectors>(
-        [&](auto v) { values[decltype(v)::value] = plane<decltype(j)::value>(packed[decltype(v)::value]); });
+        [&](auto v) { values[decltype(v)::value] = plane_codes<Tokens, j>(packed[decltype(v)::value]); });
     at_each<Tokens>([&](auto t) {
-      const I x = splat_dword(codes + decltype(t)::value * stride + 4 * decltype(j)::value);
+      const I x = splat_dword(codes + decltype(t)::value * stride + 4 * j);
       at_each<kPanelVectors>([&](auto v) {
-        I& sum = sums[decltype(t)::value][decltype(v)::value];
+        I& sum = sums[j % kPlaneSums<Tokens>][decltype(t)::value][decltype(v)::value];
         sum = dot_bytes(sum, values[decltype(v)::value], x);
       });
     });
   });
+}
+
+// The sum of a token and vector over all planes.
+template <uint32_t Tokens>
+inline I sum_of_planes(const TernarySums<Tokens>& sums, uint32_t t, uint32_t v) {
+  I sum = sums[0][t][v];
+  if constexpr (kPlaneSums<Tokens> == 4) {
+    sum = add_i(sum, shift_right_signed<2>(sums[1][t][v]));
+    sum = add_i(sum, shift_right_signed<4>(sums[2][t][v]));
+    sum = add_i(sum, shift_right_signed<6>(sums[3][t][v]));
+  }
+  return sum;
 }
 
 // The codes' offset of 1 is taken off as the sum of the activations.
@@ -40,9 +67,10 @@ struct TernaryDots {
 
   template <uint32_t Tokens>
   void run() const {
-    I sums[Tokens][kPanelVectors];
-    at_each<Tokens * kPanelVectors>([&](auto at) {
-      sums[decltype(at)::value / kPanelVectors][decltype(at)::value % kPanelVectors] = splat_i(0);
+    TernarySums<Tokens> sums;
+    at_each<kPlaneSums<Tokens> * Tokens * kPanelVectors>([&](auto at) {
+      constexpr uint32_t i = decltype(at)::value, v = i % kPanelVectors, t = i / kPanelVectors % Tokens;
+      sums[i / kPanelVectors / Tokens][t][v] = splat_i(0);
     });
     const uint8_t* block = panel;
     for (uint64_t k = 0; k < cols; k += kTernaryCols, block += kBlockBytes16) {
@@ -52,7 +80,7 @@ struct TernaryDots {
     at_each<Tokens * kPanelVectors>([&](auto at) {
       constexpr uint32_t t = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
       const I offset = splat_i(static_cast<uint32_t>(code_sums[t]));
-      store(y + t * y_stride + v * kWidth, to_float(sub_i(sums[t][v], offset)));
+      store(y + t * y_stride + v * kWidth, to_float(sub_i(sum_of_planes<Tokens>(sums, t, v), offset)));
     });
   }
 };
