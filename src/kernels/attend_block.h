@@ -22,7 +22,7 @@ struct AttendBlock {
   const void* next_k;  // keys of the block that comes next, to be fetched ahead, or null
   uint32_t head_dim;
   uint32_t queries;  // rows of q
-  const float* q;    // [queries][q_stride], the scale is not yet applied
+  const float* q;    // [queries][q_stride], the scale is not yet applied; beside keys of bf16, bf16 values
   uint64_t q_stride;
   float scale;            // score = dot(q, k) * scale
   float softcap;          // 0 = off, else score = softcap * tanh(score / softcap)

@@ -40,7 +40,6 @@ constexpr float kInt8Step = 6.200124e-05f;
 constexpr float kInt8Inverse = 7.874015718698502e-3f;
 
 constexpr uint32_t kTernaryTokens = 4;
-constexpr uint32_t kFewTokens = 4;
 // Products of a code and 2 at most, in pairs: 64 pairs of -128 * 2 add up to -2^15, the least word.
 constexpr uint64_t kTritQuads = 64;
 // Of activations in two int8 digits: value = kDigitBase * high + low, both from -127 to 127.
@@ -65,9 +64,8 @@ struct Kernels {
   // c[t][r] (+)= sum_k a[k][t] * b[k][r] for `tokens` <= gemm_tokens rows of a; b is [k_count][32] from
   // expand, a is [k_count][gemm_tokens] (columns beyond `tokens` may hold anything finite). first: start from
   // zero, else continue the chain that c holds. Each row of c that is used holds 32 values.
-  using GemmTile = void (*)(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c,
-                            uint64_t c_stride, bool first);
-  GemmTile gemm_tile;
+  void (*gemm_tile)(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c,
+                    uint64_t c_stride, bool first);
 
   // c[t][r] = sum_k a[k][t] * w[r][k], the chain of gemv, for `tokens` <= gemm_tokens tokens straight from a
   // dense panel; a is [cols][gemm_tokens].
@@ -163,7 +161,7 @@ struct Kernels {
     uint64_t blocks;
   };
   void (*tile_bytes)(const ByteTile& tile, float* c, uint64_t c_stride, bool first);
-  // gemv_quantized of 4-bit formats for `tokens` <= kFewTokens tokens; codes [tokens][stride], scales
+  // gemv_quantized of 4-bit formats for `tokens` <= few_tokens tokens; codes [tokens][stride], scales
   // [tokens][scales_stride]. Null for other formats.
   struct FewCodes {
     const int16_t* codes;
@@ -228,6 +226,7 @@ struct Kernels {
                      uint64_t c_stride, bool first);
   void (*finish_trits)(int32_t code_sum, float* c);
   uint32_t gemm_tokens;  // rows of the register tile (6 for AVX2, 12 for AVX-512)
+  uint32_t few_tokens;   // of few_fixed and few_bytes
   Access usual_access;   // where nothing was measured
 
   // Rows of length n; D is f32, f16 or bf16: results are rounded to D (kept as float).

@@ -57,6 +57,7 @@ constinit const Kernels kReference = {
     .tile_trits = reference::tile_trits,
     .finish_trits = reference::finish_trits,
     .gemm_tokens = reference::kGemmTokens,
+    .few_tokens = 4,
     .usual_access = {},
     .round_row = reference::round_row,
     .add = reference::add,

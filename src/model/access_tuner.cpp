@@ -5,7 +5,7 @@
 namespace rhapsode::model {
 namespace {
 
-constexpr uint32_t kDistances[] = {0, 512, 1024, 2048, 3072};
+constexpr uint32_t kDistances[] = {0, 512, 1024, 2048, 3072, 6144};
 // Cores of shared machines are fast and slow by turns, so a distance must win clearly, and most of the turns.
 constexpr uint32_t kTurns = 15;
 constexpr ptrdiff_t kMostTurns = 11;

@@ -86,7 +86,8 @@ uint32_t group_tokens(const Product& product, uint64_t group) {
 // groups as ever, but of all columns at once; fixed: rows of codes, and their scales behind them.
 bool is_few(const Product& product) {
   const Route route = route_of(product);
-  if (route == Route::fixed || route == Route::bytes) return product.tokens <= 2 * kernels::kFewTokens;
+  if (route == Route::fixed || route == Route::bytes)
+    return product.tokens <= 2 * product.worker->kernels->few_tokens;
   return quant::is_dense(product.part->format.format) && group_count(product) <= 2;
 }
 float* few_floats(const Product& product, uint64_t group) {
@@ -415,10 +416,10 @@ void add_int8(const Product& product, Step& step) {
     product.worker->kernels->finish_int8(scb, scales[t], step.sums + uint64_t{t} * kPanelRows);
 }
 
-// Up to 2 * kFewTokens tokens in one pass or in two of about the same length: work(first token, tokens).
+// Up to 2 * few_tokens tokens in one pass or in two of about the same length: work(first token, tokens).
 template <class Work>
-void in_halves(const Step& step, Work work) {
-  const uint32_t tokens = step.block.tokens, pass = tokens <= kernels::kFewTokens ? tokens : (tokens + 1) / 2;
+void in_halves(const Step& step, uint32_t few_tokens, Work work) {
+  const uint32_t tokens = step.block.tokens, pass = tokens <= few_tokens ? tokens : (tokens + 1) / 2;
   for (uint32_t t = 0; t < tokens; t += pass) work(t, std::min(pass, tokens - t));
 }
 
@@ -426,7 +427,7 @@ void add_fixed(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
   if (is_few(product))
-    return in_halves(step, [&](uint32_t t, uint32_t tokens) {
+    return in_halves(step, kernels.few_tokens, [&](uint32_t t, uint32_t tokens) {
       kernels.few_fixed[format_index(product)](product.part->panel(step.panel), few_codes(product, t, tokens),
                                                step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
     });
@@ -447,7 +448,7 @@ void add_bytes(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
   if (is_few(product))
-    return in_halves(step, [&](uint32_t t, uint32_t tokens) {
+    return in_halves(step, kernels.few_tokens, [&](uint32_t t, uint32_t tokens) {
       kernels.few_bytes[format_index(product)](product.part->panel(step.panel), few_bytes(product, t, tokens),
                                                step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
     });

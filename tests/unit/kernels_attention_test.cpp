@@ -61,6 +61,8 @@ Scene make_scene(uint32_t seed, Dtype dtype, uint32_t head_dim, uint32_t queries
   Scene scene{dtype, head_dim, queries, blocks, 0.0f, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   scene.q.resize(queries * scene.stride());
   for (float& x : scene.q) x = normal(random) * (random() % 20 == 0 ? 6.0f : 1.0f);
+  if (dtype == Dtype::bf16)
+    for (float& x : scene.q) x = round_to(Dtype::bf16, x);
   for (uint32_t b = 0; b < blocks; ++b) {
     for (const bool keys : {true, false}) {
       std::vector<float> floats(head_dim * kBlockTokens), scales;

@@ -139,7 +139,7 @@ std::vector<float> tiled_as_stored(const Kernels& set, const Matrix& m, const st
   return c;
 }
 
-// The products of up to kFewTokens tokens at once; rows of y are apart from each other.
+// The products of up to few_tokens tokens at once; rows of y are apart from each other.
 std::vector<float> few(const Kernels& set, const Matrix& m, const std::vector<Codes>& rows) {
   const auto count = static_cast<uint32_t>(rows.size());
   std::vector<int16_t> codes;
@@ -184,7 +184,7 @@ void check_sets(const Matrix& m, uint32_t seed) {
     }
     for (uint32_t count = 1; count <= set.kernels->gemm_tokens; ++count) {
       const std::vector<Codes> some(rows.begin(), rows.begin() + count);
-      if (m.format != Format::int8 && count <= kFewTokens) {
+      if (m.format != Format::int8 && count <= set.kernels->few_tokens) {
         ASSERT_TRUE(equal_bits(few(*set.kernels, m, some), products(reference, m, some)))
             << set.kernels->name << " " << quant::format_name(m.format) << " cols " << m.cols;
       }
@@ -251,7 +251,7 @@ std::vector<float> tiled(const Kernels& set, const Matrix& m, const std::vector<
   return c;
 }
 
-// Up to kFewTokens tokens straight from the panel.
+// Up to few_tokens tokens straight from the panel.
 std::vector<float> few(const Kernels& set, const Matrix& m, const std::vector<ByteCodes>& rows) {
   std::vector<int8_t> codes;
   std::vector<Kernels::ByteBlock> blocks;
@@ -281,7 +281,7 @@ void check_bytes(const Kernels& set, const Matrix& m) {
     ASSERT_TRUE(equal_bits(product(set, m, rows[t]), product(reference, m, rows[t])))
         << set.name << " " << quant::format_name(m.format) << " cols " << m.cols;
     const std::vector<float> c = tiled(set, m, rows);  // of this token and those before it
-    const std::vector<float> at_once = t < kFewTokens ? few(set, m, rows) : c;
+    const std::vector<float> at_once = t < set.few_tokens ? few(set, m, rows) : c;
     for (uint32_t i = 0; i <= t; ++i) {
       ASSERT_EQ(std::memcmp(at_once.data() + i * 35, c.data() + i * 35, 140), 0) << set.name << i;
       ASSERT_EQ(std::memcmp(c.data() + i * 35, product(reference, m, rows[i]).data(), 128), 0)

@@ -248,11 +248,12 @@ inline void add_all_values(const AttendBlock& block, Visible all) {
   }
 }
 
+// `dot` is dot_scores, or another way to its very bits.
 template <Dtype D>
-inline void attend_cached(const AttendBlock& block) {
+inline void attend_cached(const AttendBlock& block, void (*dot)(const AttendBlock&, Visible)) {
   const Visible all = visible_to_any(block);
   if (all.empty()) return;
-  dot_scores<D>(block, all);
+  dot(block, all);
   constexpr bool kInt8 = D == Dtype::i8;
   if (block.softcap != 0.0f)
     weigh<kInt8, true>(block);
@@ -262,10 +263,10 @@ inline void attend_cached(const AttendBlock& block) {
 }
 
 void attend_block(const AttendBlock& block) {
-  if (block.kv_dtype == Dtype::bf16) return attend_cached<Dtype::bf16>(block);
-  if (block.kv_dtype == Dtype::f16) return attend_cached<Dtype::f16>(block);
-  if (block.kv_dtype == Dtype::i8) return attend_cached<Dtype::i8>(block);
-  attend_cached<Dtype::f32>(block);
+  if (block.kv_dtype == Dtype::bf16) return attend_cached<Dtype::bf16>(block, dot_scores<Dtype::bf16>);
+  if (block.kv_dtype == Dtype::f16) return attend_cached<Dtype::f16>(block, dot_scores<Dtype::f16>);
+  if (block.kv_dtype == Dtype::i8) return attend_cached<Dtype::i8>(block, dot_scores<Dtype::i8>);
+  attend_cached<Dtype::f32>(block, dot_scores<Dtype::f32>);
 }
 
 void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2) {

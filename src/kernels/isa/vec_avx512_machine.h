@@ -13,10 +13,11 @@ namespace {
 
 // Zen 5 needs 2 KiB of software prefetch to reach its bandwidth (57-64 against 54-56 GB/s with two threads).
 constexpr uint32_t kProbeAhead = 2048;
-constexpr Access kUsualAccess{.streamed = 2048, .unpacked = 2048};
+constexpr Access kUsualAccess{.streamed = 3072, .unpacked = 6144};
 
 // Register tile: 12 tokens by all 32 rows of a panel: 24 accumulators of the 32 registers.
 constexpr uint32_t kGemmTokens = 12;
+constexpr uint32_t kFewTokens = 8;
 constexpr uint32_t kTileRows = kGemmTokens;
 constexpr uint32_t tile_vectors(uint32_t) {
   return 2;

@@ -12,6 +12,7 @@ namespace {
 // would hold up the loads of the weights that the values belong to.
 class ByteMap {
  public:
+  static constexpr bool kFast = true;
   explicit ByteMap(const float* values) {
     for (uint32_t i = 0; i < 256; i += 2 * kWidth) {
       const I first = bits(load(values + i)), second = bits(load(values + i + kWidth));

@@ -74,7 +74,7 @@ void few_dense(const void* panel, const float* a, uint32_t tokens, uint64_t cols
 }
 
 // The exact sums of a block for the rows of one vector and `Tokens` tokens; ahead(step) is called at each of
-// the steps. A function of its own, so that its sums have all registers.
+// the steps.
 template <uint32_t Tokens, class Ahead>
 [[gnu::always_inline]] inline void few_sums(const CodeTable& table, const uint8_t* codes,
                                             const int16_t* const (&x)[Tokens], I (&out)[Tokens],
@@ -109,12 +109,22 @@ struct FewFixedTokens {
   CodeTable table;
   const Kernels::FewCodes& of;
 
-  template <uint32_t Tokens, class Ahead>
-  [[gnu::always_inline]] void sums(const uint8_t* codes, uint64_t block, I (&out)[Tokens],
-                                   Ahead ahead) const {
+  // What a block multiplies.
+  template <uint32_t Tokens>
+  struct Block {
+    const CodeTable& table;
     const int16_t* x[Tokens];
-    for (uint32_t t = 0; t < Tokens; ++t) x[t] = of.codes + t * of.stride + block * kBlockCols;
-    few_sums<Tokens>(table, codes, x, out, ahead);
+
+    template <class Ahead>
+    [[gnu::always_inline]] void sums(const uint8_t* codes, I (&out)[Tokens], Ahead ahead) const {
+      few_sums<Tokens>(table, codes, x, out, ahead);
+    }
+  };
+  template <uint32_t Tokens>
+  Block<Tokens> at(uint64_t block) const {
+    Block<Tokens> out{table, {}};
+    for (uint32_t t = 0; t < Tokens; ++t) out.x[t] = of.codes + t * of.stride + block * kBlockCols;
+    return out;
   }
   float scale(uint32_t t, uint64_t block) const { return of.scales[t * of.scales_stride + block]; }
 };
@@ -124,35 +134,43 @@ struct FewByteTokens {
   I table;
   const Kernels::FewBytes& of;
 
-  template <uint32_t Tokens, class Ahead>
-  [[gnu::always_inline]] void sums(const uint8_t* codes, uint64_t block, I (&out)[Tokens],
-                                   Ahead ahead) const {
+  template <uint32_t Tokens>
+  struct Block {
+    I table;
     const int8_t* x[Tokens];
-    at_each<Tokens>([&](auto t) {
-      x[decltype(t)::value] = of.codes + decltype(t)::value * of.stride + block * kBlockCols;
-      out[decltype(t)::value] = splat_i(static_cast<uint32_t>(at(decltype(t)::value, block).offset));
-    });
-#pragma GCC unroll 1
-    for (uint32_t step = 0; step < kStripSteps; ++step, codes += 64) {
-      prefetch_unpacked(codes);
-      ahead(step);
-      const I dwords = load_dwords(codes);
-      const I low = shuffle_bytes(table, low_nibbles(dwords));
-      const I high = shuffle_bytes(table, high_nibbles(dwords));
-      at_each<Tokens>([&](auto at_token) {
-        constexpr uint32_t t = decltype(at_token)::value;
-        out[t] = add_quads8(out[t], low, splat_dword(x[t] + 8 * step));
-        out[t] = add_quads8(out[t], high, splat_dword(x[t] + 8 * step + 4));
+    int32_t offsets[Tokens];
+
+    template <class Ahead>
+    [[gnu::always_inline]] void sums(const uint8_t* codes, I (&out)[Tokens], Ahead ahead) const {
+      at_each<Tokens>([&](auto t) {
+        out[decltype(t)::value] = splat_i(static_cast<uint32_t>(offsets[decltype(t)::value]));
       });
+#pragma GCC unroll 1
+      for (uint32_t step = 0; step < kStripSteps; ++step, codes += 64) {
+        prefetch_unpacked(codes);
+        ahead(step);
+        const I dwords = load_dwords(codes);
+        const I low = shuffle_bytes(table, low_nibbles(dwords));
+        const I high = shuffle_bytes(table, high_nibbles(dwords));
+        at_each<Tokens>([&](auto at_token) {
+          constexpr uint32_t t = decltype(at_token)::value;
+          out[t] = add_quads8(out[t], low, splat_dword(x[t] + 8 * step));
+          out[t] = add_quads8(out[t], high, splat_dword(x[t] + 8 * step + 4));
+        });
+      }
     }
+  };
+  template <uint32_t Tokens>
+  Block<Tokens> at(uint64_t block) const {
+    Block<Tokens> out{table, {}, {}};
+    for (uint32_t t = 0; t < Tokens; ++t) {
+      out.x[t] = of.codes + t * of.stride + block * kBlockCols;
+      out.offsets[t] = of.blocks[t * of.blocks_stride + block].offset;
+    }
+    return out;
   }
   float scale(uint32_t t, uint64_t block) const {
-    return at(t, block).scale;
-  }
-
- private:
-  const Kernels::ByteBlock& at(uint32_t t, uint64_t block) const {
-    return of.blocks[t * of.blocks_stride + block];
+    return of.blocks[t * of.blocks_stride + block].scale;
   }
 };
 
@@ -166,22 +184,20 @@ struct FewFourBit {
 
   template <uint32_t Tokens>
   void run() const {
-    const uint64_t blocks = cols / kBlockCols;
-    BlockScales<Fmt> of;
-    of.open(panel, cols);
-    for (uint64_t index = 0; index < blocks; ++index) {
-      for (uint32_t v = 0; v < kPanelVectors; ++v) block<Tokens>(of, index, v);
+    BlockScales<Fmt> of(panel, cols);
+    for (uint64_t index = 0; index < cols / kBlockCols; ++index) {
+      const auto tokens = codes.template at<Tokens>(index);
+      for (uint32_t v = 0; v < kPanelVectors; ++v) multiply<Tokens>(of, tokens, index, v);
       of.advance();
     }
   }
 
-  template <uint32_t Tokens>
-  void block(BlockScales<Fmt>& of, uint64_t index, uint32_t v) const {
+  template <uint32_t Tokens, class Block>
+  void multiply(BlockScales<Fmt>& of, const Block& tokens, uint64_t index, uint32_t v) const {
     I sums[Tokens];
     constexpr uint32_t kRows = kWidth / kStripSteps;
-    codes.template sums<Tokens>(
-        code_dwords(of.block + kScaleBytes<Fmt>, v, 0), index, sums,
-        [&](uint32_t step) { of.template look_ahead<kRows>(index, v * kWidth + step * kRows); });
+    tokens.sums(code_dwords(of.block + kScaleBytes<Fmt>, v, 0), sums,
+                [&](uint32_t step) { of.template look_ahead<kRows>(index, v * kWidth + step * kRows); });
     const F absmax = of.absmax(index, v);
     for (uint32_t t = 0; t < Tokens; ++t) {
       float* to = y + t * y_stride + v * kWidth;

@@ -14,12 +14,32 @@ constexpr uint32_t kStripVectors = kStripRows / kWidth;
 constexpr uint32_t kStrips = kPanelRows / kStripRows;
 constexpr uint32_t kStripSteps = kBlockCols / 8;
 
-// The absmax of one panel's blocks. Nested ones are looked up while the block before is multiplied, some at
-// each step and by loads and stores alone: a gather would take turns with the multiplications.
-template <Format Fmt>
+// The absmax of one panel's blocks, from the first one on.
+template <Format Fmt, bool LooksAhead = quant::is_nested(Fmt) && !ByteMap::kFast>
 struct BlockScales {
   const uint8_t* block;  // the present one
-  const uint8_t* next;   // absmax codes of the block after it; behind the last one, bytes of the panel
+  PanelScales<Fmt> scales;
+  F of_rows[kPanelVectors];
+
+  BlockScales(const uint8_t* panel, uint64_t cols)
+      : block(first_block<Fmt>(panel, cols)), scales(panel, cols) {}
+
+  void advance() { block += kBlockStride<Fmt>; }
+  template <uint32_t Rows>
+  void look_ahead(uint64_t, uint32_t) {}
+
+  // Of block `index`, the present one, for the rows of vector v; vectors are asked for in order.
+  F absmax(uint64_t index, uint32_t v) {
+    if (v == 0) scales.absmax(block, index, of_rows);
+    return of_rows[v];
+  }
+};
+
+// Looked up while the block before is multiplied, some at each step and by loads and stores alone.
+template <Format Fmt>
+struct BlockScales<Fmt, true> {
+  const uint8_t* block;
+  const uint8_t* next;  // absmax codes of the block after it; behind the last one, other bytes of the panel
   const float* map;
   const float* nested;  // [groups][kPanelRows]
   uint64_t groups;
@@ -27,30 +47,25 @@ struct BlockScales {
   alignas(64) int32_t phase[kPanelRows];
   alignas(64) uint32_t values[2][kPanelRows];  // bits of floats: of the present block and of the next
 
-  void open(const uint8_t* panel, uint64_t cols) {
-    block = first_block<Fmt>(panel, cols);
-    if constexpr (!quant::is_nested(Fmt)) return;
+  BlockScales(const uint8_t* panel, uint64_t cols)
+      : block(first_block<Fmt>(panel, cols)),
+        next(panel + quant::absmax_codes_offset(cols)),
+        map(nested_map(panel)),
+        nested(reinterpret_cast<const float*>(panel + sizeof(quant::FourBitPanel))),
+        groups(quant::nested_groups(cols)) {
     const auto* header = reinterpret_cast<const quant::FourBitPanel*>(panel);
-    groups = quant::nested_groups(cols);
     offset = header->offset;
-    map = header->map_offset == 0 ? quant::kNestedMap.values
-                                  : reinterpret_cast<const float*>(panel + header->map_offset);
-    nested = reinterpret_cast<const float*>(panel + sizeof(quant::FourBitPanel));
-    next = panel + quant::absmax_codes_offset(cols);
     for (uint32_t row = 0; row < kPanelRows; ++row) phase[row] = header->phase[row];
-    for (uint32_t row = 0; row < kPanelRows; row += 2) look_up<2>(row, values[0]);
+    look_up<kPanelRows>(0, values[0]);
     next += kPanelRows;
   }
 
-  void advance() {
-    block += kBlockStride<Fmt>;
-    if constexpr (quant::is_nested(Fmt)) next += kPanelRows;
-  }
+  void advance() { block += kBlockStride<Fmt>, next += kPanelRows; }
 
   // Of `Rows` rows of the next block, while block `index` is the present one.
   template <uint32_t Rows>
   void look_ahead(uint64_t index, uint32_t row) {
-    if constexpr (quant::is_nested(Fmt)) look_up<Rows>(row, values[(index + 1) % 2]);
+    look_up<Rows>(row, values[(index + 1) % 2]);
   }
 
   template <uint32_t Rows>
@@ -63,9 +78,7 @@ struct BlockScales {
     }
   }
 
-  // Of block `index` for the rows of vector v.
   F absmax(uint64_t index, uint32_t v) const {
-    if constexpr (!quant::is_nested(Fmt)) return load(reinterpret_cast<const float*>(block) + v * kWidth);
     F scale = load(nested + v * kWidth);
     for (uint64_t g = 1; g < groups; ++g) {
       // Rows whose block lies in group g or later take its absmax.
@@ -130,8 +143,7 @@ struct FixedToken {
 template <Format Fmt, uint32_t Panels, class Token>
 inline void gemv_four_bit(const uint8_t* const* panels, Token token, uint64_t cols, float* const* y) {
   const uint64_t blocks = cols / kBlockCols;
-  BlockScales<Fmt> of[Panels];
-  for (uint32_t p = 0; p < Panels; ++p) of[p].open(panels[p], cols);
+  BlockScales<Fmt> of[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
   F sums[Panels][kPanelVectors];
   for (auto& panel : sums)
     for (F& sum : panel) sum = zero();

@@ -83,12 +83,19 @@ template <class Sums, uint32_t Rows, uint32_t Vectors>
   Sums::template add<Rows, Vectors>(sums, at.b, at.a, at.scales);
   F absmax[Vectors];
   for (uint32_t v = 0; v < Vectors; ++v) absmax[v] = load(at.absmax + v * kWidth);
+  // Copies: a store of floats could change what `at` points to, as far as the compiler knows.
+  float* const c = at.c;
+  const uint64_t c_stride = at.c_stride;
+  const typename Sums::Scale* const scales = at.scales;
   const auto finish = [&](auto before) {
-    at_each<Rows * Vectors>([&](auto i) {
-      constexpr uint32_t r = decltype(i)::value / Vectors, v = decltype(i)::value % Vectors;
-      float* y = at.c + r * at.c_stride + v * kWidth;
-      const F scale = absmax[v] * splat(Sums::factor(at.scales[r]));
-      store(y, fma(to_float(sums[r][v]), scale, before(y)));
+    at_each<Rows>([&](auto row) {
+      constexpr uint32_t r = decltype(row)::value;
+      const F of_token = splat(Sums::factor(scales[r]));
+      at_each<Vectors>([&](auto vector) {
+        constexpr uint32_t v = decltype(vector)::value;
+        float* y = c + r * c_stride + v * kWidth;
+        store(y, fma(to_float(sums[r][v]), absmax[v] * of_token, before(y)));
+      });
     });
   };
   if (at.start)

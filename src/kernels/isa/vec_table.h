@@ -65,6 +65,7 @@ constexpr Kernels table(std::string_view name) {
       .tile_trits = tile_trits,
       .finish_trits = finish_trits,
       .gemm_tokens = kGemmTokens,
+      .few_tokens = kFewTokens,
       .usual_access = kUsualAccess,
       .round_row = round_row,
       .add = add,
