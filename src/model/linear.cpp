@@ -61,9 +61,12 @@ void round_sums(const Product& product, float* sums, uint64_t count) {
   if (product.dtype != compute) product.worker->kernels->round_row(product.dtype, sums, count);
 }
 
-// Of one token, a piece is two panels: two streams of memory requests.
+// Of one token, panels that are multiplied as two streams of memory requests: each piece begins with lines that
+// nobody asked for ahead.
+constexpr uint64_t kStreamedPanels = 8;
+
 uint64_t piece_panels(const Product& product) {
-  return takes_tiles(product) ? plan::kPanelGroup : 2;
+  return takes_tiles(product) ? plan::kPanelGroup : kStreamedPanels;
 }
 
 // Brings the tokens into the form that the part multiplies. `packed_for`: the part whose tokens are so now,
