@@ -69,9 +69,8 @@ struct Kernels {
 
   // c[t][r] = sum_k a[k][t] * w[r][k], the chain of gemv, for `tokens` <= gemm_tokens tokens straight from a
   // dense panel; a is [cols][gemm_tokens].
-  using FewDense = void (*)(const void* panel, const float* a, uint32_t tokens, uint64_t cols, float* c,
-                            uint64_t c_stride);
-  FewDense few_dense[quant::kDenseFormats];
+  void (*few_dense[quant::kDenseFormats])(const void* panel, const float* a, uint32_t tokens, uint64_t cols,
+                                          float* c, uint64_t c_stride);
 
   // Weights and tokens of bf16: the chains of gemm_tile by an instruction for two columns, the earlier one in
   // the upper half; null in sets without it. expand_pairs: of a panel as out[k / 2][32], 4-bit weights (as
@@ -216,8 +215,7 @@ struct Kernels {
   void (*dot_ternary)(const void* panel, const int8_t* codes, uint64_t codes_stride, const int32_t* code_sums,
                       uint32_t tokens, uint64_t cols, float* y, uint64_t y_stride);
 
-  // The same sums for many tokens. Panel columns [k_begin, k_begin + k_count), multiples of 16, as value + 1:
-  // out[k / 4][32][4].
+  // For many tokens: columns [k_begin, k_begin + k_count), multiples of 16, as value + 1: out[k / 4][32][4].
   void (*expand_trits)(const void* panel, uint64_t k_begin, uint64_t k_count, uint8_t* out);
   // c[t][r] (+)= sum over `quads` <= kTritQuads of b from expand_trits times a, codes
   // [quads][gemm_tokens][4]. c holds bits of int32; each value of b is one too large, so finish_trits takes
@@ -231,6 +229,8 @@ struct Kernels {
 
   // Rows of length n; D is f32, f16 or bf16: results are rounded to D (kept as float).
   void (*round_row)(Dtype D, float* x, uint64_t n);
+  // y[t][r] = R(sums[t][r]), sums [tokens][32]
+  void (*round_sums)(Dtype D, const float* sums, uint32_t tokens, float* y, uint64_t y_stride);
   void (*add)(Dtype D, float* x, const float* y, uint64_t n);  // x = R(x + y)
   void (*add_bias)(float* x, const float* bias, uint64_t n);   // x = x + bias, not rounded
   void (*scale)(Dtype D, float* x, float factor, uint64_t n);  // x = R(x * factor)

@@ -60,6 +60,7 @@ constinit const Kernels kReference = {
     .few_tokens = 4,
     .usual_access = {},
     .round_row = reference::round_row,
+    .round_sums = reference::round_sums,
     .add = reference::add,
     .add_bias = reference::add_bias,
     .scale = reference::scale,

@@ -69,6 +69,7 @@ void tile_trits(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t qua
 void finish_trits(int32_t code_sum, float* c);
 
 void round_row(Dtype D, float* x, uint64_t n);
+void round_sums(Dtype D, const float* sums, uint32_t tokens, float* y, uint64_t y_stride);
 void add(Dtype D, float* x, const float* y, uint64_t n);
 void add_bias(float* x, const float* bias, uint64_t n);
 void scale(Dtype D, float* x, float factor, uint64_t n);

@@ -35,6 +35,12 @@ void round_row(Dtype D, float* x, uint64_t n) {
   for (uint64_t i = 0; i < n; ++i) x[i] = round_to(D, x[i]);
 }
 
+void round_sums(Dtype D, const float* sums, uint32_t tokens, float* y, uint64_t y_stride) {
+  for (uint32_t t = 0; t < tokens; ++t)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      y[t * y_stride + row] = round_to(D, sums[t * kPanelRows + row]);
+}
+
 void add(Dtype D, float* x, const float* y, uint64_t n) {
   for (uint64_t i = 0; i < n; ++i) x[i] = round_to(D, x[i] + y[i]);
 }

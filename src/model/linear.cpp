@@ -61,8 +61,8 @@ void round_sums(const Product& product, float* sums, uint64_t count) {
   if (product.dtype != compute) product.worker->kernels->round_row(product.dtype, sums, count);
 }
 
-// Of one token, panels that are multiplied as two streams of memory requests: each piece begins with lines that
-// nobody asked for ahead.
+// Of one token, panels that are multiplied as two streams of memory requests: each piece begins with lines
+// that nobody asked for ahead.
 constexpr uint64_t kStreamedPanels = 8;
 
 uint64_t piece_panels(const Product& product) {
@@ -120,20 +120,22 @@ void finish_row(const Product& product, Range panels) {
 }
 
 void finish_block(const Product& product, uint64_t panel, TokenBlock block, float* sums) {
+  const kernels::Kernels& kernels = *product.worker->kernels;
+  const plan::WeightFormat& format = product.part->format;
   const float* bias = product.linear->bias;
   if (bias != nullptr) bias += (product.part->first_panel + panel) * kPanelRows;
-  const bool ternary = product.part->format.format == quant::Format::ternary;
+  const bool ternary = format.format == quant::Format::ternary;
   for (uint32_t t = 0; t < block.tokens && (ternary || bias != nullptr); ++t) {
     float* row = sums + uint64_t{t} * kPanelRows;
     if (ternary)
       finish_ternary(product, product.x.factors[block.first + t], bias, row, kPanelRows);
     else
-      product.worker->kernels->add_bias(row, bias, kPanelRows);
+      kernels.add_bias(row, bias, kPanelRows);
   }
-  if (!ternary) round_sums(product, sums, uint64_t{block.tokens} * kPanelRows);
-  for (uint32_t t = 0; t < block.tokens; ++t)
-    std::memcpy(product.out(block.first + t, panel), sums + uint64_t{t} * kPanelRows,
-                kPanelRows * sizeof(float));
+  if (!ternary && format.compute != Dtype::f32 && format.compute != product.dtype)
+    kernels.round_row(format.compute, sums, uint64_t{block.tokens} * kPanelRows);
+  kernels.round_sums(ternary ? Dtype::f32 : product.dtype, sums, block.tokens,
+                     product.out(block.first, panel), product.y_stride);
 }
 
 float quantize_row(const kernels::Kernels& kernels, Dtype dtype, const Linear& linear, float* x) {

@@ -368,6 +368,22 @@ TEST(KernelsIsa, SimpleRows) {
   });
 }
 
+TEST(KernelsIsa, SumsBecomeRowsThatLieApart) {
+  Source source(15);
+  for (const Kernels* set : others()) {
+    for (Dtype D : kTypes) {
+      const uint32_t tokens = 13, stride = 37;
+      const std::vector<float> sums = source.row(tokens * 32);
+      std::vector<float> expected(tokens * stride, 5.0f), y = expected;
+      reference().round_sums(D, sums.data(), tokens, expected.data(), stride);
+      set->round_sums(D, sums.data(), tokens, y.data(), stride);
+      ASSERT_TRUE(same(expected, y)) << label(*set, D, stride);
+      EXPECT_EQ(y[32], 5.0f);
+      EXPECT_EQ(y[stride + 3], round_to(D, sums[32 + 3]));
+    }
+  }
+}
+
 TEST(KernelsIsa, Norms) {
   compare_rows(20, [](const Kernels& k, Dtype D, float* x, const float* w, const float*, uint64_t n) {
     k.rms_norm_l(D, x, w, n, 1e-5f, x);

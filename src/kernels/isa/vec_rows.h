@@ -52,6 +52,11 @@ void round_row(Dtype D, float* x, uint64_t n) {
   along(n, [=](auto at) { at.store(x, round_in(D, at.load(x))); });
 }
 
+void round_sums(Dtype D, const float* sums, uint32_t tokens, float* y, uint64_t y_stride) {
+  for (uint32_t t = 0; t < tokens; ++t, sums += kPanelRows, y += y_stride)
+    for (uint32_t row = 0; row < kPanelRows; row += kWidth) store(y + row, round_in(D, load(sums + row)));
+}
+
 void add(Dtype D, float* x, const float* y, uint64_t n) {
   along(n, [=](auto at) { at.store(x, round_in(D, at.load(x) + at.load(y))); });
 }

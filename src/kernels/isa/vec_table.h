@@ -68,6 +68,7 @@ constexpr Kernels table(std::string_view name) {
       .few_tokens = kFewTokens,
       .usual_access = kUsualAccess,
       .round_row = round_row,
+      .round_sums = round_sums,
       .add = add,
       .add_bias = add_bias,
       .scale = scale,
