@@ -50,10 +50,10 @@ struct Kernels {
 
   // y[r] = sum_k w[r][k] * x[k] for the 32 rows of one or two panels (panel_b and y_b may be null together:
   // two distant streams keep more memory requests in flight). cols is the padded (even) count; x has cols
-  // values, padding zero.
+  // values, padding zero. 4-bit: x in bf16, weights as expand_pairs has them; null where it is.
   using Gemv = void (*)(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
                         float* y_b);
-  Gemv gemv[quant::kDenseFormats];
+  Gemv gemv[kFormatCount];
 
   // Panel columns [k_begin, k_begin + k_count) of `cols` as float [k][32]; 4-bit: code value * absmax, not
   // rounded to any dtype. k_begin is even; for 4-bit formats k_begin and k_count are multiples of 64. Null

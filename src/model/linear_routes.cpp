@@ -536,9 +536,9 @@ void run_panels(const Product& product, Range panels, TokenBlock block) {
 }  // namespace
 
 bool takes_tiles(const Product& product) {
-  return product.tokens > 1 ||
-         (route_of(product) == Route::dense &&
-          (!quant::is_dense(product.part->format.format) || product.part->format.compute != product.dtype));
+  if (product.tokens > 1) return true;
+  if (route_of(product) != Route::dense || takes_pairs(product)) return false;
+  return !quant::is_dense(product.part->format.format) || product.part->format.compute != product.dtype;
 }
 
 void pack(const Product& product) {

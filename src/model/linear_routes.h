@@ -35,7 +35,7 @@ inline Route route_of(const Product& product) {
   return route_of(product.part->format);
 }
 
-// One token of dense or quantized values needs no packing; dequantized 4-bit always goes through the tiles.
+// One token needs no packing, but of dequantized 4-bit weights, where they are not multiplied by pairs.
 bool takes_tiles(const Product& product);
 // This member's share of packing the tokens; complete after a barrier.
 void pack(const Product& product);

@@ -432,6 +432,31 @@ TEST(KernelsQuantized, PairsAreTheDequantizedValuesInBf16) {
   }
 }
 
+TEST(KernelsQuantized, OneTokenByPairsIsTheChainOfTheTile) {
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    const Kernels& kernels = *set.kernels;
+    for (const Format format : kFourBit) {
+      const auto f = static_cast<size_t>(format);
+      if (kernels.gemv[f] == nullptr) continue;
+      for (const uint64_t cols : {64u, 320u, 64u * 172}) {
+        const Matrix m = matrix(format, 32, cols, 11);
+        const std::vector<float> x = tokens(1, cols, 12);
+        std::vector<uint32_t> a(cols / 2 * kernels.gemm_tokens), b(cols / 2 * 32);
+        std::vector<float> tile(32), y(96, -1.0f);
+        kernels.pack_pairs(x.data(), cols, 1, 0, cols, a.data());
+        kernels.expand_pairs[f](m.panel.data(), cols, 0, cols, b.data());
+        kernels.tile_pairs(b.data(), a.data(), 1, cols / 2, tile.data(), 32, true);
+        kernels.gemv[f](m.panel.data(), m.panel.data(), x.data(), cols, y.data(), y.data() + 32);
+        kernels.gemv[f](m.panel.data(), nullptr, x.data(), cols, y.data() + 64, nullptr);
+        for (uint32_t part = 0; part < 3; ++part)
+          ASSERT_EQ(std::memcmp(tile.data(), y.data() + 32 * part, 128), 0)
+              << kernels.name << " " << quant::format_name(format) << " cols " << cols;
+      }
+    }
+  }
+}
+
 TEST(KernelsQuantized, NotFiniteActivationsGiveNotANumber) {
   for (const KernelSet& set : kernel_sets()) {
     if (!set.supported) continue;

@@ -57,6 +57,12 @@ inline I add_quads8(I sum, I small_bytes, I signed_bytes) {
 #endif
 }
 #if defined(__AVX512BF16__)
+// Rounded to bf16, to nearest and ties to even: the words of `later`, then those of `earlier`.
+inline I bf16_words(F earlier, F later) {
+  I words;
+  asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(words) : "v"(earlier), "v"(later));
+  return words;
+}
 // Adds two products to each float, that of the upper halves first.
 inline F dot_bf16(F sum, I a, I b) {
   asm volatile("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));

@@ -22,26 +22,25 @@ inline I weight_pairs(const uint8_t* panel) {
   return _mm512_rol_epi32(load_dwords(panel), 16);
 }
 
+// `count` pairs of a token's columns.
+inline void order_pairs(const float* x, uint64_t count, uint32_t* out) {
+  uint64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) {
+    F even, odd;
+    apart(x + 2 * i, even, odd);
+    store_dwords(out + i, or_i(and_i(bits(even), splat_i(0xffff0000u)), shift_right<16>(bits(odd))));
+  }
+  for (; i < count; ++i) out[i] = column_pair(x[2 * i], x[2 * i + 1]);
+}
+
 void pack_pairs(const float* x, uint64_t x_stride, uint32_t tokens, uint64_t k_begin, uint64_t k_count,
                 uint32_t* a) {
-  float pairs[kGemmTokens][kPairRun];  // bits of column_pair
+  uint32_t pairs[kGemmTokens][kPairRun];
   for (uint64_t k = 0; k < k_count; k += 2 * kPairRun) {
     const uint64_t count = (k_count - k) / 2 < kPairRun ? (k_count - k) / 2 : kPairRun;
-    for (uint32_t t = 0; t < tokens; ++t) {
-      const float* row = x + t * x_stride + k_begin + k;
-      uint64_t i = 0;
-      for (; i + kWidth <= count; i += kWidth) {
-        F even, odd;
-        apart(row + 2 * i, even, odd);
-        const I both = or_i(and_i(bits(even), splat_i(0xffff0000u)), shift_right<16>(bits(odd)));
-        store(pairs[t] + i, from_bits(both));
-      }
-      for (; i < count; ++i) {
-        const uint32_t both = column_pair(row[2 * i], row[2 * i + 1]);
-        __builtin_memcpy(pairs[t] + i, &both, sizeof both);
-      }
-    }
-    pack_tokens(pairs[0], kPairRun, tokens, 0, count, reinterpret_cast<float*>(a + k / 2 * kGemmTokens));
+    for (uint32_t t = 0; t < tokens; ++t) order_pairs(x + t * x_stride + k_begin + k, count, pairs[t]);
+    pack_tokens(reinterpret_cast<const float*>(pairs[0]), kPairRun, tokens, 0, count,
+                reinterpret_cast<float*>(a + k / 2 * kGemmTokens));
   }
 }
 
@@ -51,20 +50,82 @@ void expand_pairs(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_coun
     store_dwords(out + at, weight_pairs(from + at * 4));
 }
 
-// As numerics hf-exact has them: dequantized, and rounded to bf16.
+// 4-bit weights as numerics hf-exact has them: dequantized, and rounded to bf16. out[i]: columns 2i and 2i +
+// 1 of the eight of a dword, for the rows of a vector; a look-up heeds four bits of a lane.
+inline void pair_nibbles(const Table16& table, I dwords, F absmax, I (&out)[4]) {
+  // A conversion leaves the earlier column's words behind those of the later one.
+  const I together = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                                      6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const auto pair = [&](I earlier, I later) {
+    return _mm512_permutexvar_epi16(
+        together, bf16_words(look_up(table, earlier) * absmax, look_up(table, later) * absmax));
+  };
+  out[0] = pair(dwords, shift_right<8>(dwords));
+  out[1] = pair(shift_right<16>(dwords), shift_right<24>(dwords));
+  out[2] = pair(shift_right<4>(dwords), shift_right<12>(dwords));
+  out[3] = pair(shift_right<20>(dwords), shift_right<28>(dwords));
+}
+
 template <Format Fmt>
 void expand_four_bit_pairs(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
                            uint32_t* out) {
-  alignas(64) float block[kBlockCols * kPanelRows];
-  const auto rounded = [&](uint64_t at) { return bits(round_in(Dtype::bf16, load(block + at))); };
-  for (uint64_t k = 0; k < k_count; k += kBlockCols, out += kBlockCols / 2 * kPanelRows) {
-    expand_four_bit<Fmt>(panel, cols, k_begin + k, kBlockCols, block);
-    for (uint64_t pair = 0; pair < kBlockCols / 2; ++pair)
-      for (uint64_t row = 0; row < kPanelRows; row += kWidth) {
-        const uint64_t at = 2 * pair * kPanelRows + row;
-        store_dwords(out + pair * kPanelRows + row,
-                     or_i(rounded(at), shift_right<16>(rounded(at + kPanelRows))));
-      }
+  const Table16 table = table16(quant::four_bit_code(Fmt).values);
+  for_eights<Fmt>(panel, cols, k_begin, k_count, nullptr, [&](uint64_t k, uint32_t v, I dwords, F absmax) {
+    I pairs[4];
+    pair_nibbles(table, dwords, absmax, pairs);
+    at_each<4>([&](auto i) {
+      store_dwords(out + (k / 2 + decltype(i)::value) * kPanelRows + v * kWidth, pairs[decltype(i)::value]);
+    });
+  });
+}
+
+// One token times 4-bit weights. The chains of two panels take turns, since each product waits for the one
+// before it.
+template <Format Fmt, uint32_t Panels>
+inline void gemv_pairs_of(const uint8_t* const* panels, const float* x, uint64_t cols, float* const* y) {
+  const Table16 table = table16(quant::four_bit_code(Fmt).values);
+  const PanelScales<Fmt> of[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
+  F sums[Panels][kPanelVectors];
+  for (auto& panel : sums)
+    for (F& sum : panel) sum = zero();
+  for (uint64_t index = 0; index < cols / kBlockCols; ++index, x += kBlockCols) {
+    alignas(64) uint32_t tokens[kBlockCols / 2];
+    order_pairs(x, kBlockCols / 2, tokens);
+    const uint8_t* codes[Panels];
+    F absmax[Panels][kPanelVectors];
+    for (uint32_t p = 0; p < Panels; ++p) {
+      const uint8_t* block = first_block<Fmt>(panels[p], cols) + index * kBlockStride<Fmt>;
+      of[p].absmax(block, index, absmax[p]);
+      codes[p] = block + kScaleBytes<Fmt>;
+    }
+#pragma GCC unroll 1
+    for (uint32_t j = 0; j < kBlockCols / 8; ++j) {
+      at_each<Panels * kPanelVectors>([&](auto at) {
+        constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+        const uint8_t* line = code_dwords(codes[p], v, j);
+        prefetch_unpacked(line);
+        I pairs[4];
+        pair_nibbles(table, load_dwords(line), absmax[p][v], pairs);
+        at_each<4>([&](auto i) {
+          sums[p][v] =
+              dot_bf16(sums[p][v], pairs[decltype(i)::value], splat_i(tokens[4 * j + decltype(i)::value]));
+        });
+      });
+    }
+  }
+  for (uint32_t p = 0; p < Panels; ++p)
+    for (uint32_t v = 0; v < kPanelVectors; ++v) store(y[p] + v * kWidth, sums[p][v]);
+}
+
+template <Format Fmt>
+void gemv_pairs(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
+                float* y_b) {
+  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
+  float* y[2] = {y_a, y_b};
+  if (panel_b != nullptr) {
+    gemv_pairs_of<Fmt, 2>(panels, x, cols, y);
+  } else {
+    gemv_pairs_of<Fmt, 1>(panels, x, cols, y);
   }
 }
 
@@ -176,6 +237,13 @@ constexpr Kernels bf16_table() {
   const auto expand_of = [&](Format format) -> Kernels::ExpandPairs& {
     return kernels.expand_pairs[static_cast<uint32_t>(format)];
   };
+  const auto gemv_of = [&](Format format) -> Kernels::Gemv& {
+    return kernels.gemv[static_cast<uint32_t>(format)];
+  };
+  gemv_of(Format::nf4) = gemv_pairs<Format::nf4>;
+  gemv_of(Format::nf4_nested) = gemv_pairs<Format::nf4_nested>;
+  gemv_of(Format::fp4) = gemv_pairs<Format::fp4>;
+  gemv_of(Format::fp4_nested) = gemv_pairs<Format::fp4_nested>;
   expand_of(Format::bf16) = expand_pairs;
   expand_of(Format::nf4) = expand_four_bit_pairs<Format::nf4>;
   expand_of(Format::nf4_nested) = expand_four_bit_pairs<Format::nf4_nested>;

@@ -33,6 +33,20 @@ inline F without_subnormals(F x) {
   const Mask tiny = less(from_bits(magnitude), splat(0x1p-126f));
   return choose(tiny, from_bits(sub_i(bits(x), magnitude)), x);
 }
+inline I bf16_words(F earlier, F later) {
+  const auto words = [](F x) {  // in the upper halves
+    const I all = bits(without_subnormals(x)), odd = and_i(shift_right<16>(all), splat_i(1));
+    const I rounded = add_i(add_i(all, splat_i(0x7fff)), odd);
+    return choose(is_nan(x), from_bits(or_i(all, splat_i(0x400000))), from_bits(rounded));
+  };
+  float both[2][kWidth];
+  uint16_t out[2 * kWidth];
+  store(both[0], words(later));
+  store(both[1], words(earlier));
+  for (uint32_t i = 0; i < 2 * kWidth; ++i)
+    out[i] = static_cast<uint16_t>(__builtin_bit_cast(uint32_t, both[i / kWidth][i % kWidth]) >> 16);
+  return load_dwords(reinterpret_cast<const uint8_t*>(out));
+}
 inline F dot_bf16(F sum, I a, I b) {
   const auto upper = [](I x) { return without_subnormals(from_bits(and_i(x, splat_i(0xffff0000u)))); };
   const auto lower = [](I x) { return without_subnormals(from_bits(shift_left<16>(x))); };
