@@ -106,6 +106,11 @@ Assembly assemble(const Settings& settings) {
   return assembly;
 }
 
+uint64_t process_bytes_of(const Assembly& assembly) {
+  constexpr uint64_t kUntouchedProgramBytes = 768 << 10;
+  return devices::resident_bytes() + assembly.unread_text_bytes + kUntouchedProgramBytes;
+}
+
 plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_tokens, uint64_t sequences,
                      uint32_t logits_rows, std::optional<uint64_t> process_bytes, uint64_t choice_bytes) {
   // What is still to be read is taken from what is free.
@@ -120,7 +125,7 @@ plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_t
   request.machine = assembly.machine;
   request.kernels = assembly.kernels;
   request.threads = assembly.threads;
-  request.process_bytes = process_bytes.value_or(devices::resident_bytes() + assembly.unread_text_bytes);
+  request.process_bytes = process_bytes.value_or(process_bytes_of(assembly));
   request.choice_bytes = choice_bytes;
   request.context_tokens = context_tokens;
   request.sequences = sequences;

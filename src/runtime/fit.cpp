@@ -56,7 +56,7 @@ class Trial {
         machine_(assembly.machine),
         packed_cache_(assembly.packed_cache) {
     size_ = typical_request_size(assembly);
-    process_bytes_ = process_bytes.value_or(devices::resident_bytes() + assembly.unread_text_bytes);
+    process_bytes_ = process_bytes.value_or(process_bytes_of(assembly));
   }
   ~Trial() { restore(); }
   Trial(const Trial&) = delete;

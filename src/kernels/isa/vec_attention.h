@@ -36,9 +36,6 @@ inline Visible visible_to_any(const AttendBlock& block) {
   return all;
 }
 
-// Few rows read the cache as it lies; more share a piece that is widened once.
-constexpr uint32_t kDirectRows = 4;
-
 inline int64_t distance(const void* from, const void* to) {
   return static_cast<const uint8_t*>(to) - static_cast<const uint8_t*>(from);
 }
