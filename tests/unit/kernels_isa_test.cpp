@@ -276,14 +276,14 @@ TEST(KernelsIsa, FewTokensAreTheSameChainsAsGemv) {
 }
 
 // Tokens of bf16 times a panel by the pairs of a set: in pieces of k, or in one as the panel is stored.
-std::vector<float> tiled_pairs(const Kernels& set, Format format, const std::vector<std::byte>& panel,
+std::vector<float> tiled_pairs(const Kernels& set, const std::vector<std::byte>& panel,
                                const std::vector<float>& x, uint32_t tokens, uint64_t cols, uint64_t piece) {
   std::vector<float> c(tokens * 35, -3.0f);
   std::vector<uint32_t> a(cols / 2 * set.gemm_tokens), b(piece / 2 * 32);
   for (uint64_t k = 0; k < cols; k += piece) {
     const uint64_t count = std::min(piece, cols - k);
     set.pack_pairs(x.data(), cols, tokens, k, count, a.data());
-    set.expand_pairs[static_cast<size_t>(format)](panel.data(), cols, k, count, b.data());
+    set.expand_pairs[static_cast<size_t>(Format::bf16)](panel.data(), cols, k, count, b.data());
     set.tile_pairs(b.data(), a.data(), tokens, count / 2, c.data(), 35, k == 0);
   }
   return c;
@@ -314,9 +314,9 @@ TEST(KernelsIsa, PairsOfBf16AreTheSameChainsAsGemv) {
       quant::pack_panel(Format::bf16, Dtype::f32, std::as_bytes(std::span(weights)), 32, cols, panel);
       const std::vector<float> x = without_subnormals(source.row(set->gemm_tokens * cols, Dtype::bf16));
       for (uint32_t tokens = 1; tokens <= set->gemm_tokens; ++tokens) {
-        for (const auto& c : {tiled_pairs(*set, Format::bf16, panel, x, tokens, cols, cols),
-                              tiled_pairs(*set, Format::bf16, panel, x, tokens, cols, 34),
-                              few_pairs(*set, panel, x, tokens, cols)}) {
+        for (const auto& c :
+             {tiled_pairs(*set, panel, x, tokens, cols, cols), tiled_pairs(*set, panel, x, tokens, cols, 34),
+              few_pairs(*set, panel, x, tokens, cols)}) {
           for (uint32_t t = 0; t < tokens; ++t) {
             std::vector<float> y(32);
             reference().gemv[static_cast<size_t>(Format::bf16)](panel.data(), nullptr, x.data() + t * cols,

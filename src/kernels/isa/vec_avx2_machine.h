@@ -16,12 +16,13 @@ namespace {
 constexpr uint32_t kProbeAhead = 0;
 constexpr Access kUsualAccess{.streamed = 1024, .unpacked = 3072};
 
+// Of attention: so many rows read the cache as it lies; more share a piece that is widened once.
+constexpr uint32_t kDirectRows = 4;
+// Tokens that share a look-up of 4-bit weights.
+constexpr uint32_t kFewTokens = 4;
 // Register tile: 6 tokens by 16 of the 32 rows; few tokens take all 32 rows at once to have enough chains in
 // flight.
 constexpr uint32_t kGemmTokens = 6;
-constexpr uint32_t kDirectRows =
-    4;  // of attention: few rows read the cache as it lies; more share a widened piece
-constexpr uint32_t kFewTokens = 4;
 constexpr uint32_t kTileRows = 3;  // of floats: by all 32 rows
 constexpr uint32_t tile_vectors(uint32_t tokens) {
   return tokens <= 3 ? 4 : 2;

@@ -15,11 +15,12 @@ namespace {
 constexpr uint32_t kProbeAhead = 2048;
 constexpr Access kUsualAccess{.streamed = 3072, .unpacked = 6144};
 
+// Of attention: so many rows read the cache as it lies; more share a piece that is widened once.
+constexpr uint32_t kDirectRows = 8;
+// Tokens that share a look-up of 4-bit weights.
+constexpr uint32_t kFewTokens = 8;
 // Register tile: 12 tokens by all 32 rows of a panel: 24 accumulators of the 32 registers.
 constexpr uint32_t kGemmTokens = 12;
-constexpr uint32_t kDirectRows =
-    8;  // of attention: few rows read the cache as it lies; more share a widened piece
-constexpr uint32_t kFewTokens = 8;
 constexpr uint32_t kTileRows = kGemmTokens;
 constexpr uint32_t tile_vectors(uint32_t) {
   return 2;

