@@ -4,15 +4,12 @@
 // follows it, so results are equal bit for bit across reference, AVX2 and AVX-512, across batch sizes and
 // thread counts:
 //   * matrix products: one chain of fp32 fused multiply-adds per output element, k ascending;
-//   * attention scores: one fma chain over d ascending; attention values: one fma chain over tokens
-//   ascending;
+//   * attention scores: one fma chain over d ascending; values: one over tokens ascending;
 //   * row reductions (norms, softmax sums): 16 partial sums, element i goes to partial i % 16 (by fma where a
-//   product
-//     is summed), then partials are added pairwise: j with j+8, then j+4, j+2, j+1;
-//   * quantized products: sums of codes are exact integers; the float steps after them are named at each
-//   entry.
+//   product is summed), then partials are added pairwise: j with j+8, then j+4, j+2, j+1;
+//   * quantized products: sums of codes are exact integers; float steps after them are named at each entry.
 // exp, tanh, erf and the activations are the same polynomials (same fma sequence) in every set.
-// Lengths need not be multiples of anything; buffers need no alignment and no padding unless said.
+// Lengths are any; buffers need no alignment and no padding unless said.
 #pragma once
 
 #include <cstdint>
@@ -122,20 +119,26 @@ struct Kernels {
   // + float(S(low)), rounded after each step. cols is padded; at most 2^17.
   void (*dot_digits)(const void* panel, const int8_t* high, const int8_t* low, uint64_t cols, float* y);
 
-  // The same sums for many tokens. Panel columns [k_begin, k_begin + k_count) as integers, out[k / 2][32][2],
-  // and, for 4-bit formats, absmax[k_count / 64][32]. k_begin and k_count: multiples of 4 (int8) or 64.
+  // int8 weights by many tokens' codes of quantize_int8: the exact sums of gemv_quantized, as bits of int32.
+  // tile_int8: straight from a panel's columns [k_begin, k_begin + k_count), multiples of 4; a
+  // [k_count / 4][gemm_tokens][4] codes + 128, whose excess is gone from c when a whole row is summed. Null
+  // where bytes are multiplied to words, as the next three do, null elsewhere.
+  void (*tile_int8)(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
+                    float* c, uint64_t c_stride);
+  // A word holds the products of two weights + 128 and codes that add up to -128 to 128. take_heavy: of other
+  // pairs of columns the later code becomes 0 and is listed as column * 256 + its byte; n is even. Returns
+  // how many (n / 2 at most); *sum: of the codes that stay.
+  uint32_t (*take_heavy)(int8_t* codes, uint64_t n, uint32_t* heavy, int32_t* sum);
+  // c[t][r] (+)= sum over quads of b (expand_bytes of int8) times a, [quads][gemm_tokens][4] such codes.
+  void (*tile_quads)(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
+                     uint64_t c_stride, bool first);
+  // Of one token: c[r] += sum over `count` listed codes of w[r][column] * code, - 128 * sum.
+  void (*add_heavy)(const void* panel, const uint32_t* heavy, uint32_t count, int32_t sum, float* c);
+  // 4-bit weights by many tokens. Panel columns [k_begin, k_begin + k_count), multiples of 64, as integers,
+  // out[k / 2][32][2], and absmax[k_count / 64][32].
   using ExpandCodes = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
                                int16_t* out, float* absmax);
   ExpandCodes expand_codes[kFormatCount];
-  // c[t][r] (+)= sum over pairs, of which there is an even number; b from expand_codes of int8, a
-  // [pairs][gemm_tokens][2] codes of quantize_int8. c holds bits of int32.
-  void (*tile_int16)(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
-                     uint64_t c_stride, bool first);
-  // The same straight from a panel's columns [k_begin, k_begin + k_count), multiples of 4; a
-  // [k_count / 4][gemm_tokens][4] such codes + 128, whose excess is gone from c when a whole row is summed.
-  // Null in sets that tile_int16 serves better.
-  void (*tile_int8)(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
-                    float* c, uint64_t c_stride);
   // c[t][r] continues by fma over blocks of 64; absmax [blocks][32], scales [blocks][gemm_tokens].
   struct FixedTile {
     const int16_t* b;
@@ -147,7 +150,7 @@ struct Kernels {
   };
   void (*tile_fixed)(const FixedTile& tile, float* c, uint64_t c_stride, bool first);
   // gemv_bytes for many tokens: c.bytes of columns [k_begin, k_begin + k_count) as out[k / 4][32][4], and
-  // absmax[k_count / 64][32]. tile: a [quads][gemm_tokens][4], its blocks [blocks][gemm_tokens].
+  // absmax[k_count / 64][32]; of int8, codes + 128. tile: a [quads][gemm_tokens][4], of_tokens [blocks][…].
   using ExpandBytes = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
                                uint8_t* out, float* absmax);
   ExpandBytes expand_bytes[kFormatCount];
@@ -241,9 +244,8 @@ struct Kernels {
   // y = R((x - mean) * (1 / sqrt(var + eps)) * w + b), biased variance; b may be null. out may be x.
   void (*layer_norm)(Dtype D, const float* x, const float* w, const float* b, uint64_t n, float eps,
                      float* out);
-  // Half-split rotation of the first `rotary` values of one head in place: pairs (i, i + rotary/2);
-  // x1' = R(R(x1*cos_i) + R(-x2*sin_i)), x2' = R(R(x2*cos_i) + R(x1*sin_i)). cos, sin: [rotary/2], rounded to
-  // D already.
+  // Half-split rotation of the first `rotary` values of one head in place: pairs (i, i + rotary/2); x1' =
+  // R(R(x1*cos_i) + R(-x2*sin_i)), x2' = R(R(x2*cos_i) + R(x1*sin_i)). cos, sin: [rotary/2], rounded to D.
   void (*rope)(Dtype D, float* x, const float* cos, const float* sin, uint32_t rotary);
   // x = R(act(x)); gelu_new rounds each of its steps to D, as transformers' unfused Python does.
   void (*activate)(Activation act, Dtype D, float* x, uint64_t n);
@@ -260,8 +262,7 @@ struct Kernels {
   void (*load)(Dtype D, const void* in, uint64_t n, float* out);
 
   void (*attend_block)(const AttendBlock& block);
-  // Merges the state (m2, l2, o2) of a later chunk into (m, l, o): rows of head_dim. m2 = -inf (nothing seen)
-  // is no-op.
+  // Merges the state (m2, l2, o2) of a later chunk into (m, l, o): rows of head_dim. m2 = -inf: nothing seen.
   void (*attend_merge)(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2);
   // out = R(o / l)
   void (*attend_finish)(Dtype D, uint32_t head_dim, float l, const float* o, float* out);
@@ -292,9 +293,8 @@ struct KernelSet {
 };
 std::span<const KernelSet> kernel_sets();
 
-// The best supported set, or the named one. Throws Error(usage, "unknown-isa") for a name that is not built
-// and Error(unsupported, "isa-not-available") for one that this CPU cannot run. Kernels follow its usual
-// access from now on.
+// The best supported set, or the named one; kernels follow its usual access from now on. Throws Error(usage,
+// "unknown-isa") for a name not built, Error(unsupported, "isa-not-available") for one that cannot run.
 const Kernels& select_kernels(std::string_view name = {});
 
 }  // namespace rhapsode::kernels

@@ -42,13 +42,15 @@ template <Format F>
 void few_bytes(const void* panel, const Kernels::FewBytes& tokens, uint64_t cols, float* y,
                uint64_t y_stride);
 void tile_bytes(const Kernels::ByteTile& tile, float* c, uint64_t c_stride, bool first);
-void expand_int8_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
+void expand_int8_bytes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, uint8_t* out,
                        float* absmax);
+uint32_t take_heavy(int8_t* codes, uint64_t n, uint32_t* heavy, int32_t* sum);
+void tile_quads(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
+                uint64_t c_stride, bool first);
+void add_heavy(const void* panel, const uint32_t* heavy, uint32_t count, int32_t sum, float* c);
 template <Format F>
 void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
                         float* absmax);
-void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
-                uint64_t c_stride, bool first);
 void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first);
 template <Format F>
 void few_fixed(const void* panel, const Kernels::FewCodes& tokens, uint64_t cols, float* y,

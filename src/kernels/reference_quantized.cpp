@@ -1,6 +1,8 @@
 // Quantized products of the reference set: exact integer sums, then the float steps that kernels.h names.
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "kernels/reference.h"
@@ -212,11 +214,12 @@ void tile_bytes(const Kernels::ByteTile& tile, float* c, uint64_t c_stride, bool
   }
 }
 
-void expand_int8_codes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, int16_t* out,
+void expand_int8_bytes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, uint8_t* out,
                        float*) {
   for (uint64_t k = 0; k < k_count; ++k)
     for (uint32_t row = 0; row < kPanelRows; ++row)
-      out[(k / 2 * kPanelRows + row) * 2 + k % 2] = static_cast<int16_t>(int8_code(panel, row, k_begin + k));
+      out[(k / 4 * kPanelRows + row) * 4 + k % 4] =
+          static_cast<uint8_t>(int8_code(panel, row, k_begin + k) + 128);
 }
 
 template <Format F>
@@ -241,17 +244,39 @@ void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_
                                   scale_of(F, panel, cols, row, (k_begin + k) / kBlockCols);
 }
 
-void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
+uint32_t take_heavy(int8_t* codes, uint64_t n, uint32_t* heavy, int32_t* sum) {
+  uint32_t count = 0;
+  *sum = 0;
+  for (uint64_t k = 0; k < n; k += 2) {
+    if (std::abs(codes[k] + codes[k + 1]) > 128) {
+      heavy[count++] = static_cast<uint32_t>(k + 1) * 256 + static_cast<uint8_t>(codes[k + 1]);
+      codes[k + 1] = 0;
+    }
+    *sum += codes[k] + codes[k + 1];
+  }
+  return count;
+}
+
+void tile_quads(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
                 uint64_t c_stride, bool first) {
   for (uint32_t t = 0; t < tokens; ++t) {
     for (uint32_t row = 0; row < kPanelRows; ++row) {
       float& out = c[t * c_stride + row];
-      int32_t sum = first ? 0 : std::bit_cast<int32_t>(out);
-      for (uint64_t p = 0; p < pairs; ++p)
-        for (uint32_t i = 0; i < 2; ++i)
-          sum += b[(p * kPanelRows + row) * 2 + i] * a[(p * kGemmTokens + t) * 2 + i];
+      uint32_t sum = first ? 0 : std::bit_cast<uint32_t>(out);  // may wrap until add_heavy
+      for (uint64_t q = 0; q < quads; ++q)
+        for (uint32_t i = 0; i < 4; ++i)
+          sum += static_cast<uint32_t>(b[(q * kPanelRows + row) * 4 + i] * a[(q * kGemmTokens + t) * 4 + i]);
       out = std::bit_cast<float>(sum);
     }
+  }
+}
+
+void add_heavy(const void* panel, const uint32_t* heavy, uint32_t count, int32_t sum, float* c) {
+  for (uint32_t row = 0; row < kPanelRows; ++row) {
+    uint32_t out = std::bit_cast<uint32_t>(c[row]) - 128 * static_cast<uint32_t>(sum);
+    for (uint32_t i = 0; i < count; ++i)
+      out += static_cast<uint32_t>(int8_code(panel, row, heavy[i] / 256) * static_cast<int8_t>(heavy[i]));
+    c[row] = std::bit_cast<float>(out);
   }
 }
 

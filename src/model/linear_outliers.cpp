@@ -72,6 +72,10 @@ Call call_of(const Product& product, uint32_t t) {
   return {t, 1};
 }
 
+bool is_one_call(const Product& product) {
+  return call_of(product, 0).tokens == product.tokens;
+}
+
 void mark_tokens(const Product& product, Range tokens) {
   for (uint64_t t = tokens.begin; t < tokens.end; ++t)
     product.worker->kernels->mark_outliers(token(product, t), product.linear->cols,
@@ -97,7 +101,7 @@ void add_outliers(const Product& product, Range panels) {
   // The sums of a pass hold kTokenBlock tokens; a longer call adds its columns piece by piece.
   for (uint32_t t = 0; t < product.tokens;) {
     const Call call = call_of(product, t);
-    if (product.tokens > 1) gather_marks(product, call);
+    if (!is_one_call(product)) gather_marks(product, call);
     t = call.first_token + call.tokens;
     if (!any_marked(product)) continue;
     for (uint64_t panel = panels.begin; panel < panels.end; ++panel)

@@ -14,6 +14,8 @@ using quant::kPanelRows;
 // Columns of the dense route: 12 KiB of floats are, with a tile of tokens, half of the smallest first cache
 // in use. Dequantized 4-bit weights come in whole blocks.
 constexpr uint64_t kDenseColumns = 96, kDequantizedColumns = 2 * kBlockCols;
+// Bytes of int8 weights that are multiplied to words: 16 KiB.
+constexpr uint64_t kQuadColumns = 512;
 // Pairs of bf16 are a quarter of two columns of floats and their weights; sums are fetched less often.
 constexpr uint64_t kPairColumns = 256;
 
@@ -39,8 +41,9 @@ uint64_t group_count(const Product& product) {
 }
 
 // Tokens in groups of a tile, and columns in blocks that a pass over a panel takes at a time: [block][group]
-// [column of the block][tile], so that a pass reads one stream. Dense: floats; the quantized routes put
-// [pair of columns][tile][2] int16 codes into the first half of the area, and scales and marks behind them.
+// [column of the block][tile], so that a pass reads one stream. Dense: floats; the quantized routes put codes
+// into the first part of the area, [pair of columns][tile][2] int16 or [quad of columns][tile][4] bytes, and
+// scales and the like behind them.
 template <class T>
 T* packed_at(const Product& product, uint64_t block, uint64_t group, uint64_t k) {
   const uint64_t count = std::min(block, product.part->padded_cols - k);
@@ -60,9 +63,13 @@ int16_t* packed_codes(const Product& product, uint64_t group, uint64_t k) {
 float* behind_codes(const Product& product) {
   return product.worker->packed + group_count(product) * tile_of(product) * product.part->padded_cols / 2;
 }
-// The bytes route: [quad of columns][tile][4], and behind them as below what scale and offset a block has.
+// The bytes route: behind the codes what scale and offset a block has, in the order of group_scales.
+uint64_t byte_columns(const Product& product) {
+  const bool quads = route_of(product) == Route::int8 && product.worker->kernels->tile_int8 == nullptr;
+  return quads ? kQuadColumns : plan::kColumnBlock;
+}
 int8_t* packed_bytes(const Product& product, uint64_t group, uint64_t k) {
-  return packed_at<int8_t>(product, plan::kColumnBlock, group, k);
+  return packed_at<int8_t>(product, byte_columns(product), group, k);
 }
 kernels::Kernels::ByteBlock* byte_blocks(const Product& product, uint64_t group) {
   float* behind =
@@ -70,11 +77,9 @@ kernels::Kernels::ByteBlock* byte_blocks(const Product& product, uint64_t group)
   return reinterpret_cast<kernels::Kernels::ByteBlock*>(behind) +
          group * (product.part->padded_cols / kBlockCols) * tile_of(product);
 }
-// int8: one a token, [group][tile]; fixed: [group][block of 64 columns][tile].
+// [group][block of 64 columns][tile].
 float* group_scales(const Product& product, uint64_t group) {
-  const uint64_t each =
-      product.part->format.format == quant::Format::int8 ? 1 : product.part->padded_cols / kBlockCols;
-  return behind_codes(product) + group * each * tile_of(product);
+  return behind_codes(product) + group * (product.part->padded_cols / kBlockCols) * tile_of(product);
 }
 
 uint32_t group_tokens(const Product& product, uint64_t group) {
@@ -151,11 +156,10 @@ void pack_fixed_group(const Product& product, uint64_t group) {
 
 // Rows of bytes, each padded_cols long, become quads of columns: four bytes move as a float.
 void pack_byte_rows(const Product& product, uint64_t group, const int8_t* rows) {
-  const uint64_t cols = product.part->padded_cols;
-  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock)
+  const uint64_t cols = product.part->padded_cols, block = byte_columns(product);
+  for (uint64_t k = 0; k < cols; k += block)
     product.worker->kernels->pack_tokens(reinterpret_cast<const float*>(rows), cols / 4,
-                                         group_tokens(product, group), k / 4,
-                                         std::min(plan::kColumnBlock, cols - k) / 4,
+                                         group_tokens(product, group), k / 4, std::min(block, cols - k) / 4,
                                          reinterpret_cast<float*>(packed_bytes(product, group, k)));
 }
 
@@ -189,29 +193,45 @@ void quantize_int8_token(const Product& product, uint32_t index, int8_t* codes, 
                                          product.linear->int8_threshold, codes, scale);
   const Call call = call_of(product, index);
   if (call.tokens == 1 || !marks_outliers(product)) return;  // its own outliers have code 0 already
-  if (call.first_token != last.first_token || call.tokens != last.tokens) gather_marks(product, call);
+  const bool gathered = call.first_token == last.first_token && call.tokens == last.tokens;
+  if (!gathered && !is_one_call(product)) gather_marks(product, call);
   last = call;
   clear_marked(product, codes);
 }
 
+// int8: behind a quarter of codes come lists of heavy ones, half as many dwords as columns; then, one a
+// token, scales, sums of codes and numbers of heavy ones; then marks.
+struct Int8Tokens {
+  uint32_t* heavy;  // [token][padded_cols / 2]
+  float* scales;
+  int32_t* sums;
+  uint32_t* heavy_counts;
+  uint32_t* marks;  // [token][mark_words]
+};
+Int8Tokens int8_tokens(const Product& product) {
+  const uint64_t tokens = group_count(product) * tile_of(product), cols = product.part->padded_cols;
+  float* heavy = product.worker->packed + tokens * cols / 4;
+  float* scales = heavy + tokens * cols / 2;
+  return {reinterpret_cast<uint32_t*>(heavy), scales, reinterpret_cast<int32_t*>(scales + tokens),
+          reinterpret_cast<uint32_t*>(scales + 2 * tokens), reinterpret_cast<uint32_t*>(scales + 3 * tokens)};
+}
+
 void pack_int8_group(const Product& product, uint64_t group) {
+  const kernels::Kernels& kernels = *product.worker->kernels;
   const auto first = static_cast<uint32_t>(group) * tile_of(product);
   const uint64_t cols = product.part->padded_cols;
-  const bool as_bytes = product.worker->kernels->tile_int8 != nullptr;
-  auto* words = reinterpret_cast<int16_t*>(product.worker->rows);
-  auto* bytes = reinterpret_cast<int8_t*>(product.worker->rows);
-  auto* own = reinterpret_cast<int8_t*>(product.worker->expand);
+  const Int8Tokens at = int8_tokens(product);
+  auto* rows = reinterpret_cast<int8_t*>(product.worker->rows);
   Call last{0, 0};
-  for (uint32_t t = 0; t < group_tokens(product, group); ++t) {
-    int8_t* codes = as_bytes ? bytes + t * cols : own;
-    quantize_int8_token(product, first + t, codes, group_scales(product, group) + t, last);
-    if (as_bytes)
+  for (uint32_t t = first; t < first + group_tokens(product, group); ++t) {
+    int8_t* codes = rows + (t - first) * cols;
+    quantize_int8_token(product, t, codes, at.scales + t, last);
+    if (kernels.tile_int8 != nullptr)
       for (uint64_t k = 0; k < cols; ++k) codes[k] = static_cast<int8_t>(codes[k] ^ -128);  // + 128
     else
-      for (uint64_t k = 0; k < cols; ++k) words[t * cols + k] = codes[k];
+      at.heavy_counts[t] = kernels.take_heavy(codes, cols, at.heavy + t * (cols / 2), at.sums + t);
   }
-  if (as_bytes) return pack_byte_rows(product, group, bytes);
-  pack_code_rows(product, group, words);
+  pack_byte_rows(product, group, rows);
 }
 
 // Ternary: few tokens as rows of bytes, [token][padded_cols]; more in groups, [quad of columns][tile][4] as
@@ -392,28 +412,35 @@ void add_int8_codes(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
   const std::byte* panel = product.part->panel(step.panel);
+  const int8_t* codes = packed_bytes(product, step.block.first / tile, step.k);  // and on, group by group
   if (kernels.tile_int8 != nullptr)
     return step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-      const int8_t* codes = packed_bytes(product, (step.block.first + t) / tile, step.k);
-      kernels.tile_int8(panel, step.k, reinterpret_cast<const uint8_t*>(codes), tokens, step.count,
-                        step.sums + uint64_t{t} * kPanelRows, kPanelRows);
+      kernels.tile_int8(panel, step.k, reinterpret_cast<const uint8_t*>(codes + t * step.count), tokens,
+                        step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
     });
-  auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
-  kernels.expand_codes[format_index(product)](panel, product.part->padded_cols, step.k, step.count, expanded,
+  auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
+  kernels.expand_bytes[format_index(product)](panel, product.part->padded_cols, step.k, step.count, expanded,
                                               nullptr);
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    kernels.tile_int16(expanded, packed_codes(product, (step.block.first + t) / tile, step.k), tokens,
-                       step.count / 2, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+    kernels.tile_quads(expanded, codes + t * step.count, tokens, step.count / 4,
+                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
 }
 
 void add_int8(const Product& product, Step& step) {
   add_int8_codes(product, step);
-  if (step.k + step.count < product.part->padded_cols) return;
-  const auto* scb = reinterpret_cast<const float*>(product.part->panel(step.panel));
-  const float* scales = group_scales(product, 0) + step.block.first;
-  for (uint32_t t = 0; t < step.block.tokens; ++t)
-    product.worker->kernels->finish_int8(scb, scales[t], step.sums + uint64_t{t} * kPanelRows);
+  const uint64_t cols = product.part->padded_cols;
+  if (step.k + step.count < cols) return;
+  const kernels::Kernels& kernels = *product.worker->kernels;
+  const std::byte* panel = product.part->panel(step.panel);
+  const Int8Tokens at = int8_tokens(product);
+  for (uint32_t i = 0; i < step.block.tokens; ++i) {
+    const uint32_t t = step.block.first + i;
+    float* sums = step.sums + uint64_t{i} * kPanelRows;
+    if (kernels.tile_int8 == nullptr)
+      kernels.add_heavy(panel, at.heavy + t * (cols / 2), at.heavy_counts[t], at.sums[t], sums);
+    kernels.finish_int8(reinterpret_cast<const float*>(panel), at.scales[t], sums);
+  }
 }
 
 // Up to 2 * few_tokens tokens in one pass or in two of about the same length: work(first token, tokens).
@@ -505,7 +532,8 @@ uint64_t step_columns(const Product& product) {
   const Route route = route_of(product);
   if (is_few(product) || (route == Route::ternary && has_code_rows(product)))
     return product.part->padded_cols;
-  return route == Route::dense ? dense_columns(product) : plan::kColumnBlock;
+  if (route == Route::dense) return dense_columns(product);
+  return route == Route::fixed ? plan::kColumnBlock : byte_columns(product);
 }
 
 // A few panels together: the tokens' columns of a step stay in the second cache from panel to panel, beside
@@ -548,6 +576,7 @@ void pack(const Product& product) {
     const uint64_t tile = tile_of(product);
     mark_tokens(product, {groups.begin * tile, std::min<uint64_t>(groups.end * tile, product.tokens)});
     product.worker->pool->barrier();  // a call's tokens may be marked by several members
+    if (is_one_call(product)) gather_marks(product, call_of(product, 0));
   }
   for (uint64_t group = groups.begin; group < groups.end; ++group) {
     if (route == Route::dense)
@@ -600,8 +629,7 @@ void run(const Product& product, Range panels) {
 }
 
 uint32_t* token_marks(const Product& product, uint64_t t) {
-  const uint64_t words = mark_words(product);
-  return reinterpret_cast<uint32_t*>(group_scales(product, group_count(product))) + t * words;
+  return int8_tokens(product).marks + t * mark_words(product);
 }
 
 }  // namespace rhapsode::model

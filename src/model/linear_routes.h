@@ -56,6 +56,7 @@ inline uint64_t mark_words(const Product& product) {
 uint32_t* token_marks(const Product& product, uint64_t t);  // shared, complete after a barrier
 bool marks_outliers(const Product& product);                // false where the threshold is off
 Call call_of(const Product& product, uint32_t t);
+bool is_one_call(const Product& product);  // whose marks are gathered once, while tokens are packed
 void mark_tokens(const Product& product, Range tokens);
 // worker.marks = the columns that are outliers for any token of the call.
 void gather_marks(const Product& product, Call call);

@@ -97,26 +97,49 @@ std::vector<float> tiled(const Kernels& set, const Matrix& m, const std::vector<
   std::vector<int16_t> a(m.padded * tile), b(m.padded * 32);
   std::vector<float> scales((m.padded / 64 + 1) * tile), absmax((m.padded / 64 + 1) * 32), c(count * 32);
   for (uint32_t t = 0; t < count; ++t) {
-    for (uint64_t k = 0; k < m.padded; ++k)
-      a[(k / 2 * tile + t) * 2 + k % 2] = m.format == Format::int8
-                                              ? reinterpret_cast<const int8_t*>(rows[t].storage.data())[k]
-                                              : rows[t].storage[k];
+    for (uint64_t k = 0; k < m.padded; ++k) a[(k / 2 * tile + t) * 2 + k % 2] = rows[t].storage[k];
     for (uint64_t s = 0; s < m.padded / 64 + 1; ++s) scales[s * tile + t] = rows[t].scales[s];
   }
   const auto f = static_cast<size_t>(m.format);
-  const uint64_t unit = m.format == Format::int8 ? 4 : 64, split = m.padded / unit / 2 * unit;
+  const uint64_t split = m.padded / 128 * 64;
   for (const auto& [begin, end] : {std::pair{uint64_t{0}, split}, std::pair{split, m.padded}}) {
     if (begin == end) continue;
     set.expand_codes[f](m.panel.data(), m.padded, begin, end - begin, b.data(), absmax.data());
-    if (m.format == Format::int8)
-      set.tile_int16(b.data(), a.data() + begin * tile, count, (end - begin) / 2, c.data(), 32, begin == 0);
-    else
-      set.tile_fixed({b.data(), absmax.data(), a.data() + begin * tile, scales.data() + begin / 64 * tile,
-                      count, (end - begin) / 64},
-                     c.data(), 32, begin == 0);
+    set.tile_fixed({b.data(), absmax.data(), a.data() + begin * tile, scales.data() + begin / 64 * tile,
+                    count, (end - begin) / 64},
+                   c.data(), 32, begin == 0);
   }
-  for (uint32_t t = 0; t < count && m.format == Format::int8; ++t)
-    set.finish_int8(reinterpret_cast<const float*>(m.panel.data()), rows[t].scales[0], c.data() + t * 32);
+  return c;
+}
+
+// int8 by words, in two blocks of columns.
+std::vector<float> tiled_by_words(const Kernels& set, const Matrix& m, const std::vector<Codes>& rows) {
+  const uint32_t tile = set.gemm_tokens;
+  const auto count = static_cast<uint32_t>(rows.size());
+  std::vector<int8_t> a(m.padded * tile);
+  std::vector<uint8_t> b(m.padded * 32);
+  std::vector<std::vector<uint32_t>> heavy(count);
+  std::vector<int32_t> sums(count);
+  for (uint32_t t = 0; t < count; ++t) {
+    std::vector<int16_t> storage = rows[t].storage;
+    auto* codes = reinterpret_cast<int8_t*>(storage.data());
+    heavy[t].resize(m.padded / 2);
+    heavy[t].resize(set.take_heavy(codes, m.padded, heavy[t].data(), &sums[t]));
+    for (uint64_t k = 0; k < m.padded; ++k) a[(k / 4 * tile + t) * 4 + k % 4] = codes[k];
+  }
+  std::vector<float> c(count * 35, -2.0f);
+  const uint64_t split = m.padded / 8 * 4;
+  for (const auto& [begin, end] : {std::pair{uint64_t{0}, split}, std::pair{split, m.padded}}) {
+    if (begin == end) continue;
+    set.expand_bytes[static_cast<size_t>(Format::int8)](m.panel.data(), m.padded, begin, end - begin,
+                                                        b.data(), nullptr);
+    set.tile_quads(b.data(), a.data() + begin * tile, count, (end - begin) / 4, c.data(), 35, begin == 0);
+  }
+  for (uint32_t t = 0; t < count; ++t) {
+    set.add_heavy(m.panel.data(), heavy[t].data(), static_cast<uint32_t>(heavy[t].size()), sums[t],
+                  c.data() + t * 35);
+    set.finish_int8(reinterpret_cast<const float*>(m.panel.data()), rows[t].scales[0], c.data() + t * 35);
+  }
   return c;
 }
 
@@ -188,17 +211,17 @@ void check_sets(const Matrix& m, uint32_t seed) {
         ASSERT_TRUE(equal_bits(few(*set.kernels, m, some), products(reference, m, some)))
             << set.kernels->name << " " << quant::format_name(m.format) << " cols " << m.cols;
       }
-      const std::vector<float> c = tiled(*set.kernels, m, some);
-      for (uint32_t t = 0; t < count; ++t)
-        ASSERT_EQ(std::memcmp(c.data() + t * 32, product(reference, m, rows[t]).data(), 128), 0)
+      const bool int8 = m.format == Format::int8;
+      const uint64_t stride = int8 ? 35 : 32;
+      const std::vector<float> c = !int8 ? tiled(*set.kernels, m, some)
+                                   : set.kernels->tile_int8 == nullptr
+                                       ? tiled_by_words(*set.kernels, m, some)
+                                       : tiled_as_stored(*set.kernels, m, some);
+      for (uint32_t t = 0; t < count; ++t) {
+        ASSERT_EQ(std::memcmp(c.data() + t * stride, product(reference, m, rows[t]).data(), 128), 0)
             << set.kernels->name << " " << quant::format_name(m.format) << " cols " << m.cols << " token "
             << t;
-      if (m.format != Format::int8 || set.kernels->tile_int8 == nullptr) continue;
-      const std::vector<float> stored = tiled_as_stored(*set.kernels, m, some);
-      for (uint32_t t = 0; t < count; ++t) {
-        ASSERT_EQ(std::memcmp(stored.data() + t * 35, c.data() + t * 32, 128), 0)
-            << set.kernels->name << " cols " << m.cols << " token " << t;
-        for (uint32_t beyond = 32; beyond < 35; ++beyond) ASSERT_EQ(stored[t * 35 + beyond], -2.0f);
+        for (uint64_t beyond = 32; beyond < stride; ++beyond) ASSERT_EQ(c[t * stride + beyond], -2.0f);
       }
     }
   }
@@ -366,6 +389,45 @@ TEST(KernelsQuantized, WeightsThatAreNotFiniteAreTold) {
 TEST(KernelsQuantized, Int8SetsEqualTheReference) {
   for (const uint64_t cols : {1u, 3u, 4u, 17u, 64u, 129u, 576u})
     check_sets(matrix(Format::int8, 29, cols, static_cast<uint32_t>(cols)), 5);
+}
+
+// Codes and weights at their ends, where words of two products would overflow.
+TEST(KernelsQuantized, HeavyPairsOfCodesAreSummedExactly) {
+  constexpr uint64_t kCols = 1028;
+  std::mt19937 random(11);
+  std::vector<int8_t> weights(32 * kCols);
+  for (uint64_t i = 0; i < weights.size(); ++i)
+    weights[i] = static_cast<int8_t>(i / kCols % 3 == 0 ? 127 : i / kCols % 3 == 1 ? -128 : random() % 256);
+  const std::vector<float> scb(32, 1.0f);
+  Matrix m{Format::int8, kCols, kCols, std::vector<std::byte>(quant::panel_bytes(Format::int8, kCols))};
+  quant::pack_int8_panel(weights, scb, kCols, m.panel);
+  const auto fill = [&](auto code) {
+    Codes codes{std::vector<int16_t>(kCols), {1.0f}};
+    for (uint64_t k = 0; k < kCols; ++k)
+      reinterpret_cast<int8_t*>(codes.storage.data())[k] = static_cast<int8_t>(code(k));
+    return codes;
+  };
+  const std::vector<Codes> rows = {
+      fill([](uint64_t) { return 127; }), fill([](uint64_t) { return -127; }),
+      fill([](uint64_t k) { return k % 2 == 0 ? 64 : 64 + static_cast<int>(k / 2 % 2); }),
+      fill([&](uint64_t) { return static_cast<int>(random() % 255) - 127; })};
+  const std::vector<float> expected = products(select_kernels("reference"), m, rows);
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    const bool words = set.kernels->tile_int8 == nullptr;
+    const std::vector<float> c =
+        words ? tiled_by_words(*set.kernels, m, rows) : tiled_as_stored(*set.kernels, m, rows);
+    for (size_t t = 0; t < rows.size(); ++t)
+      EXPECT_EQ(std::memcmp(c.data() + t * 35, expected.data() + t * 32, 128), 0) << set.kernels->name << t;
+    if (!words) continue;
+    std::vector<int16_t> storage = rows[2].storage;  // pairs of 128 stay, those of 129 do not
+    std::vector<uint32_t> heavy(kCols / 2);
+    int32_t sum = 0;
+    EXPECT_EQ(set.kernels->take_heavy(reinterpret_cast<int8_t*>(storage.data()), kCols, heavy.data(), &sum),
+              kCols / 4);
+    EXPECT_EQ(heavy[1], 7u * 256 + 65) << set.kernels->name;
+    EXPECT_EQ(sum, static_cast<int32_t>(kCols / 4 * 3 * 64)) << set.kernels->name;
+  }
 }
 
 TEST(KernelsQuantized, TwoDigitsEqualTheReference) {

@@ -69,8 +69,7 @@ def input_of(kind, options, fmt):
                     [sys.executable, str(HERE / "gguf_file.py"), str(options.checkpoint), "{}", GGUF_TYPES[fmt]])
     if kind == "ctranslate2":
         return made(options.files / f"{name}.ctranslate2",
-                    [sys.executable, "-m", "ctranslate2.converters.transformers", "--model", str(options.checkpoint),
-                     "--quantization", "bfloat16", "--output_dir", "{}"])
+                    [sys.executable, str(HERE / "ct2_files.py"), str(options.checkpoint), "{}"])
     return options.checkpoint
 
 

@@ -81,6 +81,9 @@ inline I splat_i(uint32_t x) {
 inline I add_i(I a, I b) {
   return _mm256_add_epi32(a, b);
 }
+inline I xor_i(I a, I b) {
+  return _mm256_xor_si256(a, b);
+}
 inline I sub_i(I a, I b) {
   return _mm256_sub_epi32(a, b);
 }
@@ -209,9 +212,6 @@ inline I even_dwords(I a, I b) {  // within each 16 bytes: a0 a2 b0 b2
 }
 inline I odd_dwords(I a, I b) {
   return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0xdd));
-}
-inline I widen_words_high(I x) {  // the upper byte of each 16 bits, sign-extended
-  return _mm256_srai_epi16(x, 8);
 }
 inline void store_i16(int16_t* p, I x) {  // x fits
   const I packed = _mm256_permute4x64_epi64(_mm256_packs_epi32(x, x), 0x08);

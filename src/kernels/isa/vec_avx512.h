@@ -79,6 +79,9 @@ inline I splat_i(uint32_t x) {
 inline I add_i(I a, I b) {
   return _mm512_add_epi32(a, b);
 }
+inline I xor_i(I a, I b) {
+  return _mm512_xor_si512(a, b);
+}
 inline I sub_i(I a, I b) {
   return _mm512_sub_epi32(a, b);
 }
@@ -194,9 +197,6 @@ inline I even_dwords(I a, I b) {  // within each 16 bytes: a0 a2 b0 b2
 }
 inline I odd_dwords(I a, I b) {
   return _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0xdd));
-}
-inline I widen_words_high(I x) {  // the upper byte of each 16 bits, sign-extended
-  return _mm512_srai_epi16(x, 8);
 }
 inline void store_i16(int16_t* p, I x) {  // x fits
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/isa/vec_four_bit.h"
-#include "kernels/isa/vec_quantized_tiles.h"
+#include "kernels/isa/vec_int8_tiles.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
@@ -77,18 +77,7 @@ struct ByteSums {
       constexpr uint32_t r = decltype(i)::value / Vectors, v = decltype(i)::value % Vectors;
       sums[r][v] = splat_i(static_cast<uint32_t>(of_tokens[r].offset));
     });
-    for (uint64_t k = 0; k < kBlockCols; k += 4, b += kPanelRows * 4, a += kGemmTokens * 4) {
-      I w[Vectors];
-      at_each<Vectors>(
-          [&](auto v) { w[decltype(v)::value] = load_dwords(b + decltype(v)::value * kWidth * 4); });
-      at_each<Rows>([&](auto r) {
-        const I x = splat_dword(a + decltype(r)::value * 4);
-        at_each<Vectors>([&](auto v) {
-          I& sum = sums[decltype(r)::value][decltype(v)::value];
-          sum = add_quads8(sum, w[decltype(v)::value], x);
-        });
-      });
-    }
+    sum_quads<Rows, Vectors>(sums, b, a, kBlockCols / 4);
   }
 };
 

@@ -162,24 +162,6 @@ requires(quant::is_nested(Fmt)) class PanelScales<Fmt> {
   ByteMap map_;
 };
 
-void expand_int8_codes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, int16_t* out,
-                       float*) {
-  // Bytes of a dword to the upper halves of two words: 0, 1 and 2, 3.
-  constexpr uint8_t kFirst[16] = {0x80, 0, 0x80, 1, 0x80, 4, 0x80, 5, 0x80, 8, 0x80, 9, 0x80, 12, 0x80, 13};
-  constexpr uint8_t kSecond[16] = {0x80, 2,  0x80, 3,  0x80, 6,  0x80, 7,
-                                   0x80, 10, 0x80, 11, 0x80, 14, 0x80, 15};
-  const I first = splat_table(kFirst), second = splat_table(kSecond);
-  const uint8_t* w = static_cast<const uint8_t*>(panel) + quant::kInt8HeaderBytes + k_begin * kPanelRows;
-  for (uint64_t k = 0; k < k_count; k += 4, w += 4 * kPanelRows) {
-    int16_t* pair = out + k * kPanelRows;
-    for (uint32_t v = 0; v < kPanelVectors; ++v) {
-      const I quads = load_dwords(w + v * kWidth * 4);
-      store_dwords(pair + v * kWidth * 2, widen_words_high(shuffle_bytes(quads, first)));
-      store_dwords(pair + (kPanelRows + v * kWidth) * 2, widen_words_high(shuffle_bytes(quads, second)));
-    }
-  }
-}
-
 // Of a panel's columns [k_begin, k_begin + k_count), whole blocks: eight(k, v, dwords, absmax) for the codes
 // of columns k_begin + k to k_begin + k + 7 and the rows of vector v. Each block's absmax goes to
 // absmax[k / 64][32] too, where that is not null.

@@ -23,30 +23,6 @@ inline void sum_pairs(I (&sums)[Rows][Vectors], const int16_t* b, const int16_t*
   }
 }
 
-struct Int16Tile {
-  const int16_t* b;
-  const int16_t* a;
-  uint64_t pairs;
-  float* c;
-  uint64_t c_stride;
-  bool first;
-
-  template <uint32_t Rows>
-  void run() const {
-    constexpr uint32_t kVectors = tile_vectors(Rows);
-    for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth) {
-      I sums[Rows][kVectors];
-      for (uint32_t r = 0; r < Rows; ++r)
-        for (uint32_t v = 0; v < kVectors; ++v)
-          sums[r][v] = first ? splat_i(0) : bits(load(c + r * c_stride + column + v * kWidth));
-      sum_pairs<Rows, kVectors>(sums, b + column * 2, a, pairs);
-      for (uint32_t r = 0; r < Rows; ++r)
-        for (uint32_t v = 0; v < kVectors; ++v)
-          store(c + r * c_stride + column + v * kWidth, from_bits(sums[r][v]));
-    }
-  }
-};
-
 // How a block of 64 columns is summed in 16-bit fixed point. b and a have steps of kPanelRows and of
 // kGemmTokens dwords: a pair of words of each row, and of each token.
 struct FixedSums {
@@ -127,11 +103,6 @@ template <uint32_t Rows, class Tile>
 inline void run_rows(uint32_t rows, const Tile& tile) {
   if (rows == Rows) return tile.template run<Rows>();
   if constexpr (Rows > 1) run_rows<Rows - 1>(rows, tile);
-}
-
-void tile_int16(const int16_t* b, const int16_t* a, uint32_t tokens, uint64_t pairs, float* c,
-                uint64_t c_stride, bool first) {
-  run_rows<kGemmTokens>(tokens, Int16Tile{b, a, pairs, c, c_stride, first});
 }
 
 void tile_fixed(const Kernels::FixedTile& tile, float* c, uint64_t c_stride, bool first) {

@@ -5,6 +5,7 @@
 #include "kernels/isa/vec_bytes.h"
 #include "kernels/isa/vec_few.h"
 #include "kernels/isa/vec_four_bit.h"
+#include "kernels/isa/vec_int8_tiles.h"
 #include "kernels/isa/vec_math.h"
 #include "kernels/isa/vec_matmul.h"
 #include "kernels/isa/vec_probes.h"
@@ -39,13 +40,15 @@ constexpr Kernels table(std::string_view name) {
       .gemv_bytes = {nullptr, nullptr, nullptr, nullptr, gemv_bytes<Format::nf4>,
                      gemv_bytes<Format::nf4_nested>, gemv_bytes<Format::fp4>, gemv_bytes<Format::fp4_nested>},
       .dot_digits = dot_digits,
-      .expand_codes = {nullptr, nullptr, nullptr, expand_int8_codes, expand_fixed_codes<Format::nf4>,
+      .tile_int8 = nullptr,
+      .take_heavy = take_heavy,
+      .tile_quads = tile_quads,
+      .add_heavy = add_heavy,
+      .expand_codes = {nullptr, nullptr, nullptr, nullptr, expand_fixed_codes<Format::nf4>,
                        expand_fixed_codes<Format::nf4_nested>, expand_fixed_codes<Format::fp4>,
                        expand_fixed_codes<Format::fp4_nested>},
-      .tile_int16 = tile_int16,
-      .tile_int8 = nullptr,
       .tile_fixed = tile_fixed,
-      .expand_bytes = {nullptr, nullptr, nullptr, nullptr, expand_bytes<Format::nf4>,
+      .expand_bytes = {nullptr, nullptr, nullptr, expand_int8_bytes, expand_bytes<Format::nf4>,
                        expand_bytes<Format::nf4_nested>, expand_bytes<Format::fp4>,
                        expand_bytes<Format::fp4_nested>},
       .tile_bytes = tile_bytes,

@@ -132,6 +132,9 @@ constexpr Kernels vnni_table(std::string_view name) {
   gemv_of(Format::fp4) = gemv_fixed_vnni<Format::fp4>;
   gemv_of(Format::fp4_nested) = gemv_fixed_vnni<Format::fp4_nested>;
   kernels.tile_int8 = tile_int8_vnni;
+  kernels.take_heavy = nullptr;
+  kernels.tile_quads = nullptr;
+  kernels.add_heavy = nullptr;
   kernels.dot_ternary = dot_ternary_vnni;
   kernels.tile_trits = tile_trits_vnni;
   kernels.probe_int16 = probe_int16_vnni;
