@@ -23,6 +23,7 @@ ENGINES = {
     "llama.cpp": (("bf16", "8bit", "4bit", "ternary"), "gguf", "llama.py"),
     "transformers": (("bf16", "8bit", "4bit"), "checkpoint", "hf_transformers.py"),
     "CTranslate2": (("bf16", "8bit"), "ctranslate2", "ct2.py"),
+    "onnxruntime-genai": (("4bit",), "onnx", "ort_genai.py"),
 }
 FIGURES = ("prompt_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_bytes")
 
@@ -70,6 +71,10 @@ def input_of(kind, options, fmt):
     if kind == "ctranslate2":
         return made(options.files / f"{name}.ctranslate2",
                     [sys.executable, str(HERE / "ct2_files.py"), str(options.checkpoint), "{}"])
+    if kind == "onnx":
+        return made(options.files / f"{name}.onnx-int4",
+                    [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(options.checkpoint), "-o", "{}",
+                     "-p", "int4", "-e", "cpu", "-c", str(options.files / "onnx-builder")])
     return options.checkpoint
 
 
