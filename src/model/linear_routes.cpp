@@ -63,7 +63,7 @@ int16_t* packed_codes(const Product& product, uint64_t group, uint64_t k) {
 float* behind_codes(const Product& product) {
   return product.worker->packed + group_count(product) * tile_of(product) * product.part->padded_cols / 2;
 }
-// The bytes route: behind the codes what scale and offset a block has, in the order of group_scales.
+// Columns of a block of bytes.
 uint64_t byte_columns(const Product& product) {
   const bool quads = route_of(product) == Route::int8 && product.worker->kernels->tile_int8 == nullptr;
   return quads ? kQuadColumns : plan::kColumnBlock;
@@ -71,6 +71,7 @@ uint64_t byte_columns(const Product& product) {
 int8_t* packed_bytes(const Product& product, uint64_t group, uint64_t k) {
   return packed_at<int8_t>(product, byte_columns(product), group, k);
 }
+// The bytes route: behind the codes what scale and offset a block has, in the order of group_scales.
 kernels::Kernels::ByteBlock* byte_blocks(const Product& product, uint64_t group) {
   float* behind =
       product.worker->packed + group_count(product) * tile_of(product) * product.part->padded_cols / 4;
@@ -200,7 +201,8 @@ void quantize_int8_token(const Product& product, uint32_t index, int8_t* codes, 
 }
 
 // int8: behind a quarter of codes come lists of heavy ones, half as many dwords as columns; then, one a
-// token, scales, sums of codes and numbers of heavy ones; then marks.
+// token, scales, sums of codes and numbers of heavy ones; then marks. A token takes 25/32 of its columns and
+// 4 dwords at most, of an area of a dword a column for 16 columns and more.
 struct Int8Tokens {
   uint32_t* heavy;  // [token][padded_cols / 2]
   float* scales;
