@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-KERNELS = re.compile(r"\b(gemv\w*|few_(?:fixed|bytes|pairs)|columns|dot_digits|dot_ternary\w*)\b.*\(")
+KERNELS = re.compile(r"\b(gemv\w*|few_(?:fixed|bytes|pairs)|columns|dot_digits|dot_token|dot_ternary\w*)\b.*\(")
 MULTIPLIES = re.compile(r"\bv(pmadd|pdp|dpbf16|fmadd)\w* .*%[yz]mm")
 
 
