@@ -2,7 +2,7 @@
 //
 // Order of summation. Every sum is written in one order that depends on the shape alone, and every kernel set
 // follows it, so results are equal bit for bit across reference, AVX2 and AVX-512, across batch sizes and
-// thread counts:
+// thread counts. Sets with matrix tiles differ in one product, as matrix_tiles.h has it.
 //   * matrix products: one chain of fp32 fused multiply-adds per output element, k ascending;
 //   * attention scores: one fma chain over d ascending; values: one over tokens ascending;
 //   * row reductions (norms, softmax sums): 16 partial sums, element i goes to partial i % 16 (by fma where a
@@ -18,6 +18,7 @@
 
 #include "kernels/access.h"
 #include "kernels/attend_block.h"
+#include "kernels/matrix_tiles.h"
 #include "quant/formats.h"
 #include "tensor/dtype.h"
 
@@ -28,14 +29,12 @@ using quant::kFormatCount;
 using quant::kPanelRows;
 
 enum class Activation : uint8_t { silu, gelu_tanh, gelu_new, gelu_erf, relu2, relu };
-
 // The step of two int8 codes as bitsandbytes writes it for CPUs: 1.8e-5 above 1 / 127^2 (6.200012e-05). The
 // constant is kept because codes downstream flip with the last bits: with the exact quotient a small model's
 // logits differ by whole units from what transformers computes, with this one by 1e-5.
 constexpr float kInt8Step = 6.200124e-05f;
 // 1 / 127 as quant/codec.h multiplies a code and its scb by it.
 constexpr float kInt8Inverse = 7.874015718698502e-3f;
-
 constexpr uint32_t kTernaryTokens = 4;
 // Products of a code and 2 at most, in pairs: 64 pairs of -128 * 2 add up to -2^15, the least word.
 constexpr uint64_t kTritQuads = 64;
@@ -121,13 +120,13 @@ struct Kernels {
 
   // int8 weights by many tokens' codes of quantize_int8: the exact sums of gemv_quantized, as bits of int32.
   // tile_int8: straight from a panel's columns [k_begin, k_begin + k_count), multiples of 4; a
-  // [k_count / 4][gemm_tokens][4] codes + 128, whose excess is gone from c when a whole row is summed. Null
-  // where bytes are multiplied to words, as the next three do, null elsewhere.
+  // [k_count / 4][gemm_tokens][4] codes + 128, whose excess is gone from c when a whole row is summed.
   void (*tile_int8)(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
                     float* c, uint64_t c_stride);
-  // A word holds the products of two weights + 128 and codes that add up to -128 to 128. take_heavy: of other
-  // pairs of columns the later code becomes 0 and is listed as column * 256 + its byte; n is even. Returns
-  // how many (n / 2 at most); *sum: of the codes that stay.
+  // The next three, faster where bytes are multiplied to words, null elsewhere: a word holds the products of
+  // two weights + 128 and codes that add up to -128 to 128. take_heavy: of other pairs of columns the later
+  // code becomes 0 and is listed as column * 256 + its byte; n is even. Returns how many (n / 2 at most);
+  // *sum: of the codes that stay.
   uint32_t (*take_heavy)(int8_t* codes, uint64_t n, uint32_t* heavy, int32_t* sum);
   // c[t][r] (+)= sum over quads of b (expand_bytes of int8) times a, [quads][gemm_tokens][4] such codes.
   void (*tile_quads)(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
@@ -150,7 +149,7 @@ struct Kernels {
   };
   void (*tile_fixed)(const FixedTile& tile, float* c, uint64_t c_stride, bool first);
   // gemv_bytes for many tokens: c.bytes of columns [k_begin, k_begin + k_count) as out[k / 4][32][4], and
-  // absmax[k_count / 64][32]; of int8, codes + 128. tile: a [quads][gemm_tokens][4], of_tokens [blocks][…].
+  // absmax[k_count / 64][32]; of int8, codes + 128. a [quads][gemm_tokens][4], of_tokens [blocks][…].
   using ExpandBytes = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
                                uint8_t* out, float* absmax);
   ExpandBytes expand_bytes[kFormatCount];
@@ -226,9 +225,10 @@ struct Kernels {
   void (*tile_trits)(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
                      uint64_t c_stride, bool first);
   void (*finish_trits)(int32_t code_sum, float* c);
-  uint32_t gemm_tokens;  // rows of the register tile (6 for AVX2, 12 for AVX-512)
-  uint32_t few_tokens;   // of few_fixed and few_bytes
-  Access usual_access;   // where nothing was measured
+  const MatrixTiles* matrix;  // null in sets without
+  uint32_t gemm_tokens;       // rows of the register tile (6 for AVX2, 12 for AVX-512)
+  uint32_t few_tokens;        // of few_fixed and few_bytes
+  Access usual_access;        // where nothing was measured
 
   // Rows of length n; D is f32, f16 or bf16: results are rounded to D (kept as float).
   void (*round_row)(Dtype D, float* x, uint64_t n);

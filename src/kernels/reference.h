@@ -44,6 +44,8 @@ void few_bytes(const void* panel, const Kernels::FewBytes& tokens, uint64_t cols
 void tile_bytes(const Kernels::ByteTile& tile, float* c, uint64_t c_stride, bool first);
 void expand_int8_bytes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, uint8_t* out,
                        float* absmax);
+void tile_int8(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
+               float* c, uint64_t c_stride);
 uint32_t take_heavy(int8_t* codes, uint64_t n, uint32_t* heavy, int32_t* sum);
 void tile_quads(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
                 uint64_t c_stride, bool first);
@@ -105,8 +107,15 @@ extern const Kernels kAvx2;
 extern const Kernels kAvx512;
 extern const Kernels kAvx512Vnni;
 extern const Kernels kAvx512Bf16;
+extern const Kernels kAvx512Amx;
+// The reference set with matrix tiles, for sets that have them.
+const Kernels& reference_with_tiles();
 
 // Whether this CPU's bf16 products are the chains that kAvx512Bf16 needs; it must have the instruction.
 bool avx512_bf16_sums_are_chains();
+// Whether its tiles sum in the order of matrix_tiles.h; the process must be allowed to use them.
+bool avx512_amx_sums_are_blocks();
+// Whether the CPU has AMX's tiles of bytes and bf16 and the kernel grants them to this process.
+bool tiles_are_granted();
 
 }  // namespace rhapsode::kernels

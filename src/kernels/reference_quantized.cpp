@@ -271,6 +271,19 @@ void tile_quads(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t qua
   }
 }
 
+void tile_int8(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
+               float* c, uint64_t c_stride) {
+  for (uint32_t t = 0; t < tokens; ++t) {
+    for (uint32_t row = 0; row < kPanelRows; ++row) {
+      float& out = c[t * c_stride + row];
+      int32_t sum = k_begin == 0 ? 0 : std::bit_cast<int32_t>(out);
+      for (uint64_t k = 0; k < k_count; ++k)
+        sum += int8_code(panel, row, k_begin + k) * (a[(k / 4 * kGemmTokens + t) * 4 + k % 4] - 128);
+      out = std::bit_cast<float>(sum);
+    }
+  }
+}
+
 void add_heavy(const void* panel, const uint32_t* heavy, uint32_t count, int32_t sum, float* c) {
   for (uint32_t row = 0; row < kPanelRows; ++row) {
     uint32_t out = std::bit_cast<uint32_t>(c[row]) - 128 * static_cast<uint32_t>(sum);

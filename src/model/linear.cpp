@@ -101,9 +101,10 @@ Route route_of(const plan::WeightFormat& format) {
 }
 
 bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype) {
-  return route_of(format) == Route::dense &&
-         kernels.expand_pairs[static_cast<size_t>(format.format)] != nullptr &&
-         format.compute == Dtype::bf16 && dtype == Dtype::bf16;
+  const auto index = static_cast<size_t>(format.format);
+  const bool known = kernels.matrix != nullptr ? kernels.matrix->gemv[index] != nullptr
+                                               : kernels.expand_pairs[index] != nullptr;
+  return known && route_of(format) == Route::dense && format.compute == Dtype::bf16 && dtype == Dtype::bf16;
 }
 
 void finish_row(const Product& product, Range panels) {

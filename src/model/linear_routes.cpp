@@ -16,24 +16,15 @@ using quant::kPanelRows;
 constexpr uint64_t kDenseColumns = 96, kDequantizedColumns = 2 * kBlockCols;
 // Bytes of int8 weights that are multiplied to words: 16 KiB.
 constexpr uint64_t kQuadColumns = 512;
+// A heavy code is taken out where there is at most one for so many codes of a tile: to multiply it apart
+// costs about what it costs to move the signs of so many.
+constexpr uint64_t kCodesOfHeavy = 16;
 // Pairs of bf16 are a quarter of two columns of floats and their weights; sums are fetched less often.
 constexpr uint64_t kPairColumns = 256;
-
-bool takes_pairs(const Product& product) {
-  return multiplies_pairs(*product.worker->kernels, product.part->format, product.dtype);
-}
 
 uint64_t dense_columns(const Product& product) {
   if (takes_pairs(product)) return kPairColumns;
   return quant::is_four_bit(product.part->format.format) ? kDequantizedColumns : kDenseColumns;
-}
-
-uint32_t tile_of(const Product& product) {
-  return product.worker->kernels->gemm_tokens;
-}
-
-size_t format_index(const Product& product) {
-  return static_cast<size_t>(product.part->format.format);
 }
 
 uint64_t group_count(const Product& product) {
@@ -65,7 +56,7 @@ float* behind_codes(const Product& product) {
 }
 // Columns of a block of bytes.
 uint64_t byte_columns(const Product& product) {
-  const bool quads = route_of(product) == Route::int8 && product.worker->kernels->tile_int8 == nullptr;
+  const bool quads = route_of(product) == Route::int8 && product.worker->kernels->take_heavy != nullptr;
   return quads ? kQuadColumns : plan::kColumnBlock;
 }
 int8_t* packed_bytes(const Product& product, uint64_t group, uint64_t k) {
@@ -92,6 +83,7 @@ uint32_t group_tokens(const Product& product, uint64_t group) {
 // groups as ever, but of all columns at once; fixed: rows of codes, and their scales behind them.
 bool is_few(const Product& product) {
   const Route route = route_of(product);
+  if (takes_matrix(product)) return false;
   if (route == Route::fixed || route == Route::bytes)
     return product.tokens <= 2 * product.worker->kernels->few_tokens;
   return quant::is_dense(product.part->format.format) && group_count(product) <= 2;
@@ -157,6 +149,8 @@ void pack_fixed_group(const Product& product, uint64_t group) {
 
 // Rows of bytes, each padded_cols long, become quads of columns: four bytes move as a float.
 void pack_byte_rows(const Product& product, uint64_t group, const int8_t* rows) {
+  if (takes_matrix(product))
+    return place_byte_rows(product, group * tile_of(product), group_tokens(product, group), rows);
   const uint64_t cols = product.part->padded_cols, block = byte_columns(product);
   for (uint64_t k = 0; k < cols; k += block)
     product.worker->kernels->pack_tokens(reinterpret_cast<const float*>(rows), cols / 4,
@@ -218,35 +212,55 @@ Int8Tokens int8_tokens(const Product& product) {
           reinterpret_cast<uint32_t*>(scales + 2 * tokens), reinterpret_cast<uint32_t*>(scales + 3 * tokens)};
 }
 
-void pack_int8_group(const Product& product, uint64_t group) {
-  const kernels::Kernels& kernels = *product.worker->kernels;
-  const auto first = static_cast<uint32_t>(group) * tile_of(product);
-  const uint64_t cols = product.part->padded_cols;
+// The number of heavy codes of a group that keeps them.
+constexpr uint32_t kKept = UINT32_MAX;
+
+// Whether a group is multiplied with all of its codes.
+bool keeps_codes(const Product& product, uint64_t group) {
+  return takes_matrix(product) || product.worker->kernels->take_heavy == nullptr ||
+         int8_tokens(product).heavy_counts[group * tile_of(product)] == kKept;
+}
+
+// Takes the heavy codes out of a group's rows, or none of them where they are many.
+void take_heavy(const Product& product, uint64_t group, int8_t* rows) {
+  const uint64_t first = group * tile_of(product), cols = product.part->padded_cols;
+  const uint64_t tokens = group_tokens(product, group);
   const Int8Tokens at = int8_tokens(product);
+  uint64_t taken = 0;
+  for (uint64_t t = first; t < first + tokens; ++t)
+    taken += at.heavy_counts[t] = product.worker->kernels->take_heavy(rows + (t - first) * cols, cols,
+                                                                      at.heavy + t * (cols / 2), at.sums + t);
+  if (taken * kCodesOfHeavy <= tokens * cols) return;
+  for (uint64_t t = first; t < first + tokens; ++t) {
+    const std::span<const uint32_t> heavy(at.heavy + t * (cols / 2), at.heavy_counts[t]);
+    for (const uint32_t code : heavy) rows[(t - first) * cols + code / 256] = static_cast<int8_t>(code);
+    at.heavy_counts[t] = kKept;
+  }
+}
+
+void pack_int8_group(const Product& product, uint64_t group) {
+  const auto first = static_cast<uint32_t>(group) * tile_of(product), tokens = group_tokens(product, group);
+  const uint64_t cols = product.part->padded_cols;
   auto* rows = reinterpret_cast<int8_t*>(product.worker->rows);
   Call last{0, 0};
-  for (uint32_t t = first; t < first + group_tokens(product, group); ++t) {
-    int8_t* codes = rows + (t - first) * cols;
-    quantize_int8_token(product, t, codes, at.scales + t, last);
-    if (kernels.tile_int8 != nullptr)
-      for (uint64_t k = 0; k < cols; ++k) codes[k] = static_cast<int8_t>(codes[k] ^ -128);  // + 128
-    else
-      at.heavy_counts[t] = kernels.take_heavy(codes, cols, at.heavy + t * (cols / 2), at.sums + t);
-  }
+  for (uint32_t t = 0; t < tokens; ++t)
+    quantize_int8_token(product, first + t, rows + t * cols, int8_tokens(product).scales + first + t, last);
+  if (takes_matrix(product)) return pack_byte_rows(product, group, rows);
+  if (product.worker->kernels->take_heavy != nullptr) take_heavy(product, group, rows);
+  for (uint64_t at = 0; at < tokens * cols && keeps_codes(product, group); ++at)
+    rows[at] = static_cast<int8_t>(rows[at] ^ -128);  // + 128
   pack_byte_rows(product, group, rows);
 }
 
 // Ternary: few tokens as rows of bytes, [token][padded_cols]; more in groups, [quad of columns][tile][4] as
-// those of the bytes route. The sums of the tokens' codes stand behind them.
-bool has_code_rows(const Product& product) {
-  return product.tokens <= kernels::kTernaryTokens;
-}
+// those of the bytes route. The sums of the tokens' codes stand behind them, with room for rows that are
+// filled up.
 int8_t* code_row(const Product& product, uint64_t t) {
   return reinterpret_cast<int8_t*>(product.worker->packed) + t * product.part->padded_cols;
 }
 int32_t* code_sums(const Product& product) {
   return reinterpret_cast<int32_t*>(product.worker->packed +
-                                    group_count(product) * tile_of(product) * product.part->padded_cols / 4);
+                                    group_count(product) * tile_of(product) * product.part->padded_cols / 2);
 }
 
 // Rows hold int8 values already. Returns their sum.
@@ -268,6 +282,7 @@ void pack_ternary_group(const Product& product, uint64_t group) {
 
 void pack_dense_group(const Product& product, uint64_t group) {
   const uint32_t tile = tile_of(product);
+  if (takes_matrix(product)) return place_pairs(product, group * tile, group_tokens(product, group));
   const uint64_t cols = product.part->padded_cols;
   const Rows& x = product.x;
   const uint64_t block = is_few(product) ? cols : dense_columns(product);
@@ -306,7 +321,8 @@ void run_vector(const Product& product, Range panels) {
   const uint64_t cols = product.part->padded_cols;
   const Route route = route_of(product);
   if (route == Route::dense) {
-    const auto gemv = kernels.gemv[format_index(product)];
+    const bool matrix = kernels.matrix != nullptr && takes_pairs(product);
+    const auto gemv = (matrix ? kernels.matrix->gemv : kernels.gemv)[format_index(product)];
     return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
       gemv(a, b, product.x.data, cols, y_a, y_b);
     });
@@ -331,45 +347,6 @@ void run_vector(const Product& product, Range panels) {
     gemv(a, b, row.codes, row.scales, cols, y_a, y_b);
   });
 }
-
-// Weights that the next step reads, fetched into the second cache while this one computes: a piece at each
-// tile.
-class Upcoming {
- public:
-  Upcoming() = default;
-  Upcoming(const std::byte* from, uint64_t bytes, uint64_t tiles)
-      : at_(from), end_(from + bytes), piece_((bytes / tiles + kLine) / kLine * kLine) {}
-
-  void fetch() {
-    const std::byte* stop = at_ + std::min<uint64_t>(piece_, static_cast<uint64_t>(end_ - at_));
-    for (; at_ < stop; at_ += kLine) __builtin_prefetch(at_, 0, 2);
-  }
-
- private:
-  static constexpr uint64_t kLine = 64;
-  const std::byte* at_ = nullptr;
-  const std::byte* end_ = nullptr;
-  uint64_t piece_ = 0;
-};
-
-// The columns [k, k + count) of one panel times a block of tokens.
-struct Step {
-  uint64_t panel;
-  uint64_t k;
-  uint64_t count;
-  TokenBlock block;
-  float* sums;  // [tokens][32], continued where k > 0
-  Upcoming upcoming;
-
-  // Calls work(first token, tokens) for each tile of the block.
-  template <class Work>
-  void for_tiles(uint32_t tile, Work work) {
-    for (uint32_t t = 0; t < block.tokens; t += tile) {
-      upcoming.fetch();
-      work(t, std::min(tile, block.tokens - t));
-    }
-  }
-};
 
 // As add_dense, by pairs of columns.
 void add_pairs(const Product& product, Step& step) {
@@ -415,22 +392,24 @@ void add_int8_codes(const Product& product, Step& step) {
   const uint32_t tile = tile_of(product);
   const std::byte* panel = product.part->panel(step.panel);
   const int8_t* codes = packed_bytes(product, step.block.first / tile, step.k);  // and on, group by group
-  if (kernels.tile_int8 != nullptr)
-    return step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-      kernels.tile_int8(panel, step.k, reinterpret_cast<const uint8_t*>(codes + t * step.count), tokens,
-                        step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
-    });
   auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
-  kernels.expand_bytes[format_index(product)](panel, product.part->padded_cols, step.k, step.count, expanded,
-                                              nullptr);
+  bool is_expanded = false;
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    kernels.tile_quads(expanded, codes + t * step.count, tokens, step.count / 4,
-                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+    const int8_t* a = codes + t * step.count;
+    float* sums = step.sums + uint64_t{t} * kPanelRows;
+    if (keeps_codes(product, (step.block.first + t) / tile))
+      return kernels.tile_int8(panel, step.k, reinterpret_cast<const uint8_t*>(a), tokens, step.count, sums,
+                               kPanelRows);
+    if (!is_expanded)
+      kernels.expand_bytes[format_index(product)](panel, product.part->padded_cols, step.k, step.count,
+                                                  expanded, nullptr);
+    is_expanded = true;
+    kernels.tile_quads(expanded, a, tokens, step.count / 4, sums, kPanelRows, step.k == 0);
   });
 }
 
 void add_int8(const Product& product, Step& step) {
-  add_int8_codes(product, step);
+  takes_matrix(product) ? add_matrix(product, step) : add_int8_codes(product, step);
   const uint64_t cols = product.part->padded_cols;
   if (step.k + step.count < cols) return;
   const kernels::Kernels& kernels = *product.worker->kernels;
@@ -439,7 +418,7 @@ void add_int8(const Product& product, Step& step) {
   for (uint32_t i = 0; i < step.block.tokens; ++i) {
     const uint32_t t = step.block.first + i;
     float* sums = step.sums + uint64_t{i} * kPanelRows;
-    if (kernels.tile_int8 == nullptr)
+    if (!keeps_codes(product, t / tile_of(product)))
       kernels.add_heavy(panel, at.heavy + t * (cols / 2), at.heavy_counts[t], at.sums[t], sums);
     kernels.finish_int8(reinterpret_cast<const float*>(panel), at.scales[t], sums);
   }
@@ -502,14 +481,18 @@ void add_ternary(const Product& product, Step& step) {
   if (has_code_rows(product))
     return kernels.dot_ternary(panel, code_row(product, step.block.first), cols, sums, step.block.tokens,
                                cols, step.sums, kPanelRows);
-  static_assert(plan::kColumnBlock <= 4 * kernels::kTritQuads);
-  const uint32_t tile = tile_of(product);
-  auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
-  kernels.expand_trits(panel, step.k, step.count, expanded);
-  step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    kernels.tile_trits(expanded, packed_bytes(product, (step.block.first + t) / tile, step.k), tokens,
-                       step.count / 4, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
-  });
+  if (takes_matrix(product)) {
+    add_matrix(product, step);
+  } else {
+    static_assert(plan::kColumnBlock <= 4 * kernels::kTritQuads);
+    const uint32_t tile = tile_of(product);
+    auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
+    kernels.expand_trits(panel, step.k, step.count, expanded);
+    step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
+      kernels.tile_trits(expanded, packed_bytes(product, (step.block.first + t) / tile, step.k), tokens,
+                         step.count / 4, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+    });
+  }
   for (uint32_t t = 0; t < step.block.tokens && step.k + step.count == cols; ++t)
     kernels.finish_trits(sums[t], step.sums + uint64_t{t} * kPanelRows);
 }
@@ -517,6 +500,7 @@ void add_ternary(const Product& product, Step& step) {
 void add(const Product& product, Step& step) {
   switch (route_of(product)) {
     case Route::dense:
+      if (takes_matrix(product)) return add_matrix(product, step);
       return takes_pairs(product) ? add_pairs(product, step) : add_dense(product, step);
     case Route::fixed:
       return add_fixed(product, step);
@@ -532,6 +516,7 @@ void add(const Product& product, Step& step) {
 // Columns that one step takes.
 uint64_t step_columns(const Product& product) {
   const Route route = route_of(product);
+  if (takes_matrix(product)) return matrix_columns(product);
   if (is_few(product) || (route == Route::ternary && has_code_rows(product)))
     return product.part->padded_cols;
   if (route == Route::dense) return dense_columns(product);
@@ -625,8 +610,9 @@ void run(const Product& product, Range panels) {
     run_vector(product, panels);
     finish_row(product, panels);
   }
-  for (uint32_t first = 0; takes_tiles(product) && first < product.tokens; first += plan::kTokenBlock)
-    run_panels(product, panels, {first, std::min(plan::kTokenBlock, product.tokens - first)});
+  const uint32_t block = takes_matrix(product) ? kMatrixTokenBlock : plan::kTokenBlock;
+  for (uint32_t first = 0; takes_tiles(product) && first < product.tokens; first += block)
+    run_panels(product, panels, {first, std::min(block, product.tokens - first)});
   if (route_of(product) == Route::int8) add_outliers(product, panels);
 }
 

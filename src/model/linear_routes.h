@@ -1,6 +1,8 @@
 // The ways of a matrix product at work. Internal to model/linear.
 #pragma once
 
+#include <algorithm>
+
 #include "model/linear.h"
 
 namespace rhapsode::model {
@@ -34,6 +36,73 @@ inline const float* token(const Product& product, uint64_t t) {
 inline Route route_of(const Product& product) {
   return route_of(product.part->format);
 }
+
+inline uint32_t tile_of(const Product& product) {
+  return product.worker->kernels->gemm_tokens;
+}
+inline size_t format_index(const Product& product) {
+  return static_cast<size_t>(product.part->format.format);
+}
+inline bool takes_pairs(const Product& product) {
+  return multiplies_pairs(*product.worker->kernels, product.part->format, product.dtype);
+}
+// So few tokens of the ternary route are multiplied straight from rows of codes.
+inline bool has_code_rows(const Product& product) {
+  return product.tokens <= kernels::kTernaryTokens;
+}
+
+// Weights that the next step reads, fetched into the second cache while this one computes: a piece at each
+// tile.
+class Upcoming {
+ public:
+  Upcoming() = default;
+  Upcoming(const std::byte* from, uint64_t bytes, uint64_t tiles)
+      : at_(from), end_(from + bytes), piece_((bytes / tiles + kLine) / kLine * kLine) {}
+
+  void fetch() {
+    const std::byte* stop = at_ + std::min<uint64_t>(piece_, static_cast<uint64_t>(end_ - at_));
+    for (; at_ < stop; at_ += kLine) __builtin_prefetch(at_, 0, 2);
+  }
+
+  // Not fetched yet.
+  const std::byte* from() const { return at_; }
+  uint64_t bytes() const { return static_cast<uint64_t>(end_ - at_); }
+
+ private:
+  static constexpr uint64_t kLine = 64;
+  const std::byte* at_ = nullptr;
+  const std::byte* end_ = nullptr;
+  uint64_t piece_ = 0;
+};
+
+// The columns [k, k + count) of one panel times a block of tokens.
+struct Step {
+  uint64_t panel;
+  uint64_t k;
+  uint64_t count;
+  TokenBlock block;
+  float* sums;  // [tokens][32], continued where k > 0
+  Upcoming upcoming;
+
+  // Calls work(first token, tokens) for each tile of the block.
+  template <class Work>
+  void for_tiles(uint32_t tile, Work work) {
+    for (uint32_t t = 0; t < block.tokens; t += tile) {
+      upcoming.fetch();
+      work(t, std::min(tile, block.tokens - t));
+    }
+  }
+};
+
+// Where kernels have matrix tiles (linear_matrix.cpp): whether a product of many tokens is made of them; the
+// columns that a step takes; tokens brought into place, from their rows of codes, or as bf16; and a step,
+// whose sums of codes are not finished yet.
+constexpr uint32_t kMatrixTokenBlock = 256;
+bool takes_matrix(const Product& product);
+uint64_t matrix_columns(const Product& product);
+void place_byte_rows(const Product& product, uint64_t first, uint32_t tokens, const int8_t* rows);
+void place_pairs(const Product& product, uint64_t first, uint32_t tokens);
+void add_matrix(const Product& product, Step& step);
 
 // One token needs no packing, but of dequantized 4-bit weights, where they are not multiplied by pairs.
 bool takes_tiles(const Product& product);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "base/json.h"
@@ -222,6 +223,30 @@ TEST(Int8Products, ActivationsAreTheLibrarysCodes) {
       EXPECT_EQ(found, columns) << set.kernels->name << c["seed"];
       EXPECT_EQ(codes.text(), c["codes"]) << set.kernels->name << c["seed"];
       EXPECT_EQ(scales.text(), c["scales"]) << set.kernels->name << c["seed"];
+    }
+  }
+}
+
+// Tokens whose codes are spread evenly, and some whose codes are small but for one, are multiplied in two
+// ways where bytes are multiplied to words: each as it is alone.
+TEST(Int8Products, TokensOfLargeAndOfSmallCodesGiveWhatEachGivesAlone) {
+  Case all{
+      5, 20, 70, 580, Dtype::f32, 0.0f, seeded_matrix(5, 20 * 580, 0.5f), seeded_matrix(6, 70 * 580, 0.1f),
+      {}};
+  for (uint64_t t = 9; t < all.tokens; ++t)
+    for (uint64_t k = 0; k < all.cols; ++k) all.x[t * all.cols + k] *= k == t ? 10.0f : 0.1f;
+  const Int8Matrix matrix(all);
+  for (const kernels::KernelSet& set : kernels::kernel_sets()) {
+    if (!set.supported) continue;
+    const std::vector<float> together = product(all, matrix, *set.kernels, 2);
+    for (uint64_t t = 0; t < all.tokens; ++t) {
+      Case one = all;
+      one.tokens = 1;
+      const auto row = all.x.begin() + static_cast<ptrdiff_t>(t * all.cols);
+      one.x.assign(row, row + static_cast<ptrdiff_t>(all.cols));
+      const std::vector<float> alone = product(one, matrix, *set.kernels, 1);
+      ASSERT_EQ(std::memcmp(alone.data(), together.data() + t * all.rows, all.rows * sizeof(float)), 0)
+          << set.kernels->name << " token " << t;
     }
   }
 }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 
 #include "models/golden_model.h"
 
@@ -44,12 +45,19 @@ TEST_P(Invariance, ThreadsAndChunks) {
   }
 }
 
+// The reference of a set.
+std::string_view reference_of(const kernels::Kernels& kernels) {
+  return kernels.matrix != nullptr ? "reference-amx" : "reference";
+}
+
 TEST_P(Invariance, KernelSets) {
   for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
-    const std::vector<float> reference = run(dtype, 1, 64, "reference");
+    std::map<std::string_view, std::vector<float>> references;
+    for (const std::string_view name : {"reference", "reference-amx"})
+      references[name] = run(dtype, 1, 64, name);
     for (const kernels::KernelSet& set : kernels::kernel_sets()) {
-      if (!set.supported || set.kernels->name == "reference") continue;
-      EXPECT_TRUE(same_bits(run(dtype, 2, 64, set.kernels->name), reference))
+      if (!set.supported || references.contains(set.kernels->name)) continue;
+      EXPECT_TRUE(same_bits(run(dtype, 2, 64, set.kernels->name), references[reference_of(*set.kernels)]))
           << torch_name(dtype) << " " << set.kernels->name;
     }
   }
@@ -63,10 +71,12 @@ TEST_P(Invariance, KernelSetsWithAnEightBitCache) {
     LoadedModel model(golden_directory(GetParam()), formats, 2, chunk, isa, 128);
     return model.logits(some_ids(90, model.architecture.spec.vocab_size, 7));
   };
-  const std::vector<float> reference = run_with("reference", 64);
+  std::map<std::string_view, std::vector<float>> references;
+  for (const std::string_view name : {"reference", "reference-amx"}) references[name] = run_with(name, 64);
   for (const kernels::KernelSet& set : kernels::kernel_sets()) {
     if (!set.supported) continue;
-    EXPECT_TRUE(same_bits(run_with(set.kernels->name, 16), reference)) << set.kernels->name;
+    EXPECT_TRUE(same_bits(run_with(set.kernels->name, 16), references[reference_of(*set.kernels)]))
+        << set.kernels->name;
   }
 }
 

@@ -102,7 +102,11 @@ TEST(KernelsIsa, SaysWhichSetsWereNotExecuted) {
                   set.kernels->name.data(), static_cast<int>(set.needs.size()), set.needs.data());
     }
   }
-  EXPECT_EQ(kernel_sets().back().kernels->name, "reference");
+  for (const KernelSet& set : kernel_sets()) {
+    if (set.kernels->name.starts_with("reference")) {
+      EXPECT_TRUE(set.supported);
+    }
+  }
 }
 
 TEST(KernelsIsa, SetsAreChosenByName) {

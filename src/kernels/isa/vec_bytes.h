@@ -77,7 +77,7 @@ struct ByteSums {
       constexpr uint32_t r = decltype(i)::value / Vectors, v = decltype(i)::value % Vectors;
       sums[r][v] = splat_i(static_cast<uint32_t>(of_tokens[r].offset));
     });
-    sum_quads<Rows, Vectors>(sums, b, a, kBlockCols / 4);
+    sum_quads<SmallQuads>(sums, b, a, kBlockCols / 4);
   }
 };
 

@@ -1,5 +1,6 @@
 // int8 weights times many tokens where bytes are multiplied to words (vpmaddubsw), as reference_quantized.cpp
-// has it: three instructions for what takes four by words of 16 bits. Needs a vec_<isa>.h before it.
+// has it: three instructions for what takes four by words of 16 bits, or with signs moved from weights to
+// codes. Needs a vec_<isa>.h before it.
 #pragma once
 
 #include "kernels/isa/vec_quantized_tiles.h"
@@ -7,9 +8,19 @@
 namespace rhapsode::kernels {
 namespace {
 
-// Adds `quads` quads of columns to the sums of `Rows` tokens and the rows of `Vectors` vectors; b bytes whose
-// products with those of a fit a word by twos.
-template <uint32_t Rows, uint32_t Vectors>
+// Bytes whose products with a token's fit a word by twos.
+struct SmallQuads {
+  static I code(const int8_t* a) { return splat_dword(a); }
+  static I add(I sum, I w, I x) { return add_quads8(sum, w, x); }
+};
+// A panel's int8 as it is stored, by codes + 128.
+struct StoredQuads {
+  static I code(const int8_t* a) { return xor_i(splat_dword(a), splat_i(0x80808080u)); }
+  static I add(I sum, I w, I x) { return added(sum, multiply_quads8(w, x)); }
+};
+
+// Adds `quads` quads of columns to the sums of `Rows` tokens and the rows of `Vectors` vectors.
+template <class Quads, uint32_t Rows, uint32_t Vectors>
 [[gnu::always_inline]] inline void sum_quads(I (&sums)[Rows][Vectors], const uint8_t* b, const int8_t* a,
                                              uint64_t quads) {
   for (uint64_t q = 0; q < quads; ++q, b += kPanelRows * 4, a += kGemmTokens * 4) {
@@ -17,15 +28,16 @@ template <uint32_t Rows, uint32_t Vectors>
     at_each<Vectors>(
         [&](auto v) { w[decltype(v)::value] = load_dwords(b + decltype(v)::value * kWidth * 4); });
     at_each<Rows>([&](auto r) {
-      const I x = splat_dword(a + decltype(r)::value * 4);
+      const I x = Quads::code(a + decltype(r)::value * 4);
       at_each<Vectors>([&](auto v) {
         I& sum = sums[decltype(r)::value][decltype(v)::value];
-        sum = add_quads8(sum, w[decltype(v)::value], x);
+        sum = Quads::add(sum, w[decltype(v)::value], x);
       });
     });
   }
 }
 
+template <class Quads>
 struct QuadTile {
   const uint8_t* b;
   const int8_t* a;
@@ -46,7 +58,7 @@ struct QuadTile {
         });
       };
       at_sums([&](I& sum, const float* from) { sum = first ? splat_i(0) : bits(load(from)); });
-      sum_quads<Rows, kVectors>(sums, b + column * 4, a, quads);
+      sum_quads<Quads>(sums, b + column * 4, a, quads);
       at_sums([](I sum, float* to) { store(to, from_bits(sum)); });
     }
   }
@@ -54,7 +66,14 @@ struct QuadTile {
 
 void tile_quads(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
                 uint64_t c_stride, bool first) {
-  run_rows<kGemmTokens>(tokens, QuadTile{b, a, quads, c, c_stride, first});
+  run_rows<kGemmTokens>(tokens, QuadTile<SmallQuads>{b, a, quads, c, c_stride, first});
+}
+
+void tile_int8(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
+               float* c, uint64_t c_stride) {
+  const uint8_t* w = static_cast<const uint8_t*>(panel) + quant::kInt8HeaderBytes + k_begin * kPanelRows;
+  run_rows<kGemmTokens>(tokens, QuadTile<StoredQuads>{w, reinterpret_cast<const int8_t*>(a), k_count / 4, c,
+                                                      c_stride, k_begin == 0});
 }
 
 void expand_int8_bytes(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, uint8_t* out,

@@ -1,0 +1,123 @@
+// The reference of kernels/matrix_tiles.h, and the reference set with it: what sets with matrix tiles are
+// tested against. Sums below 2^-126 are kept here.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/reference.h"
+
+namespace rhapsode::kernels {
+namespace reference {
+namespace {
+
+template <class T>
+T at(const void* data, uint64_t index) {
+  T value;
+  std::memcpy(&value, static_cast<const std::byte*>(data) + index * sizeof value, sizeof value);
+  return value;
+}
+
+// step(sum so far, token, row) for all sums of a tile.
+template <class Step>
+void for_sums(const MatrixTile& tile, Step step) {
+  for (uint32_t t = 0; t < tile.tokens; ++t)
+    for (uint32_t row = 0; row < kPanelRows; ++row) {
+      float& c = tile.c[t * tile.c_stride + row];
+      c = step(tile.first ? 0.0f : c, t, row);
+    }
+}
+
+void matrix_bytes(const MatrixTile& tile) {
+  for_sums(tile, [&](float before, uint32_t t, uint32_t row) {
+    auto sum = std::bit_cast<int32_t>(before);
+    for (uint64_t i = 0; i < tile.dwords * 4; ++i)
+      sum += at<int8_t>(tile.a, t * tile.a_stride + i) *
+             at<int8_t>(tile.b, (i / 4 * kPanelRows + row) * 4 + i % 4);
+    return std::bit_cast<float>(sum);
+  });
+}
+
+// sum + the products of 32 columns, or fewer.
+template <class Weight, class Value>
+float add_columns(float sum, uint64_t count, Weight weight, Value value) {
+  float halves[2] = {0.0f, 0.0f};
+  for (uint64_t i = 0; i < count; ++i) halves[i % 2] = std::fma(value(i), weight(i), halves[i % 2]);
+  return sum + (halves[0] + halves[1]);
+}
+constexpr uint64_t kColumns = 2 * kMatrixDwords;
+
+void matrix_pairs(const MatrixTile& tile) {
+  for_sums(tile, [&](float sum, uint32_t t, uint32_t row) {
+    const auto value = [&](uint64_t i) {
+      return bf16_to_float(at<uint16_t>(tile.a, t * tile.a_stride / 2 + i));
+    };
+    const auto weight = [&](uint64_t i) {
+      return bf16_to_float(at<uint16_t>(tile.b, (i / 2 * kPanelRows + row) * 2 + i % 2));
+    };
+    for (uint64_t k = 0; k < tile.dwords * 2; k += kColumns)
+      sum = add_columns(
+          sum, std::min(kColumns, tile.dwords * 2 - k), [&](uint64_t i) { return weight(k + i); },
+          [&](uint64_t i) { return value(k + i); });
+    return sum;
+  });
+}
+
+template <Format F>
+void expand_pairs(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, uint32_t* out) {
+  float values[quant::kBlockCols * kPanelRows];
+  auto* words = reinterpret_cast<uint16_t*>(out);
+  for (uint64_t k = 0; k < k_count; ++k) {
+    if (k % quant::kBlockCols == 0) expand_four_bit<F>(panel, cols, k_begin + k, quant::kBlockCols, values);
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      words[(k / 2 * kPanelRows + row) * 2 + k % 2] =
+          float_to_bf16(values[k % quant::kBlockCols * kPanelRows + row]);
+  }
+}
+
+template <Format F>
+void gemv_pairs(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
+                float* y_b) {
+  float values[kColumns * kPanelRows];
+  for (uint32_t row = 0; row < kPanelRows; ++row) y_a[row] = 0.0f;
+  for (uint64_t k = 0; k < cols; k += kColumns) {
+    const uint64_t count = std::min(kColumns, cols - k);
+    if constexpr (F == Format::bf16) {
+      expand<F>(panel_a, cols, k, count, values);
+    } else {
+      float block[quant::kBlockCols * kPanelRows];
+      expand_four_bit<F>(panel_a, cols, k / quant::kBlockCols * quant::kBlockCols, quant::kBlockCols, block);
+      for (uint64_t i = 0; i < count * kPanelRows; ++i)
+        values[i] = round_to(Dtype::bf16, block[k % quant::kBlockCols * kPanelRows + i]);
+    }
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      y_a[row] = add_columns(
+          y_a[row], count, [&](uint64_t i) { return values[i * kPanelRows + row]; },
+          [&](uint64_t i) { return x[k + i]; });
+  }
+  if (panel_b != nullptr) gemv_pairs<F>(panel_b, nullptr, x, cols, y_b, nullptr);
+}
+
+constexpr MatrixTiles kTiles = {
+    .bytes = matrix_bytes,
+    .pairs = matrix_pairs,
+    .expand = {nullptr, nullptr, nullptr, nullptr, expand_pairs<Format::nf4>,
+               expand_pairs<Format::nf4_nested>, expand_pairs<Format::fp4>, expand_pairs<Format::fp4_nested>},
+    .gemv = {nullptr, nullptr, gemv_pairs<Format::bf16>, nullptr, gemv_pairs<Format::nf4>,
+             gemv_pairs<Format::nf4_nested>, gemv_pairs<Format::fp4>, gemv_pairs<Format::fp4_nested>},
+};
+
+}  // namespace
+}  // namespace reference
+
+const Kernels& reference_with_tiles() {
+  static const Kernels set = [] {
+    Kernels kernels = kReference;
+    kernels.name = "reference-amx";
+    kernels.matrix = &reference::kTiles;
+    return kernels;
+  }();
+  return set;
+}
+
+}  // namespace rhapsode::kernels

@@ -1,0 +1,210 @@
+// Matrix tiles of every kernel set that has them, bit for bit against their reference and against sums that
+// are made here: odd numbers of tokens and columns, rows that are apart from each other.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "kernels/math.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+constexpr uint32_t kRows = 32;
+constexpr uint64_t kStride = 37;  // of the sums
+
+std::vector<const Kernels*> sets_with_tiles() {
+  std::vector<const Kernels*> sets;
+  for (const KernelSet& set : kernel_sets())
+    if (set.supported && set.kernels->matrix != nullptr) sets.push_back(set.kernels);
+  return sets;
+}
+
+// Tokens and weights as bytes; what lies behind the last dword of weights is not to be looked at.
+struct Operands {
+  uint32_t tokens;
+  uint64_t dwords;
+  uint64_t a_stride = (dwords * 4 + 63) / 64 * 64;
+  std::vector<uint8_t> a = std::vector<uint8_t>(tokens * a_stride);
+  std::vector<uint8_t> b = std::vector<uint8_t>(dwords * kRows * 4 + 64 * kRows, 0xff);
+
+  uint8_t* token(uint32_t t) { return a.data() + t * a_stride; }
+
+  // In two calls, the second of which goes on.
+  std::vector<float> multiply(void (*kernel)(const MatrixTile&), uint64_t split) const {
+    std::vector<float> c(tokens * kStride, -2.0f);
+    MatrixTile tile{.b = b.data(),
+                    .a = a.data(),
+                    .a_stride = a_stride,
+                    .tokens = tokens,
+                    .dwords = split,
+                    .c = c.data(),
+                    .c_stride = kStride,
+                    .first = true,
+                    .ahead = b.data(),
+                    .ahead_bytes = b.size()};
+    std::vector<uint8_t> padded(tokens * a_stride);  // the first columns alone, zeros behind them
+    for (uint32_t t = 0; t < tokens; ++t)
+      std::memcpy(padded.data() + t * a_stride, a.data() + t * a_stride, split * 4);
+    tile.a = padded.data();
+    if (split != 0) kernel(tile);
+    tile.a = a.data() + split * 4;
+    tile.b = b.data() + split * kRows * 4;
+    tile.dwords = dwords - split;
+    tile.first = split == 0;
+    if (dwords != split) kernel(tile);
+    return c;
+  }
+};
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+TEST(KernelsMatrix, BytesAreSummedExactly) {
+  std::mt19937 random(3);
+  for (const uint32_t tokens : {1u, 2u, 15u, 16u, 17u, 31u, 32u, 33u, 70u}) {
+    for (const uint64_t dwords : {1u, 7u, 16u, 19u, 48u, 100u}) {
+      Operands at{tokens, dwords};
+      for (uint32_t t = 0; t < tokens; ++t)
+        for (uint64_t i = 0; i < dwords * 4; ++i) at.token(t)[i] = static_cast<uint8_t>(random());
+      for (uint64_t i = 0; i < dwords * kRows * 4; ++i) at.b[i] = static_cast<uint8_t>(random());
+      std::vector<float> expected(tokens * kStride, -2.0f);
+      for (uint32_t t = 0; t < tokens; ++t)
+        for (uint32_t row = 0; row < kRows; ++row) {
+          int32_t sum = 0;
+          for (uint64_t i = 0; i < dwords * 4; ++i)
+            sum += static_cast<int8_t>(at.token(t)[i]) *
+                   static_cast<int8_t>(at.b[(i / 4 * kRows + row) * 4 + i % 4]);
+          expected[t * kStride + row] = std::bit_cast<float>(sum);
+        }
+      for (const Kernels* set : sets_with_tiles())
+        for (const uint64_t split : {uint64_t{0}, dwords / 32 * 16})
+          EXPECT_TRUE(same_bits(at.multiply(set->matrix->bytes, split), expected))
+              << set->name << " tokens " << tokens << " dwords " << dwords << " split " << split;
+    }
+  }
+}
+
+// Mostly normal values, some large ones and zeros of both signs.
+float some_value(std::mt19937& random) {
+  const float x = std::normal_distribution<float>()(random);
+  switch (random() % 16) {
+    case 0:
+      return x * 300.0f;
+    case 1:
+      return -0.0f;
+    case 2:
+      return x * 1e-5f;
+    default:
+      return x;
+  }
+}
+
+TEST(KernelsMatrix, PairsAreSummedInBlocks) {
+  std::mt19937 random(4);
+  for (const uint32_t tokens : {1u, 2u, 15u, 16u, 17u, 31u, 32u, 33u, 70u}) {
+    for (const uint64_t dwords : {1u, 7u, 16u, 19u, 48u, 100u}) {
+      Operands at{tokens, dwords};
+      const auto put = [&](uint8_t* to) {
+        const uint16_t bits = float_to_bf16(some_value(random));
+        std::memcpy(to, &bits, sizeof bits);
+      };
+      for (uint32_t t = 0; t < tokens; ++t)
+        for (uint64_t i = 0; i < dwords * 2; ++i) put(at.token(t) + i * 2);
+      for (uint64_t i = 0; i < dwords * kRows * 2; ++i) put(at.b.data() + i * 2);
+      const std::vector<float> expected = at.multiply(select_kernels("reference-amx").matrix->pairs, 0);
+      for (const Kernels* set : sets_with_tiles()) {
+        for (const uint64_t split : {uint64_t{0}, dwords / 32 * 16})
+          EXPECT_TRUE(same_bits(at.multiply(set->matrix->pairs, split), expected))
+              << set->name << " tokens " << tokens << " dwords " << dwords << " split " << split;
+        // One token alone, by the very panel.
+        std::vector<float> x(dwords * 2), y(2 * kRows);
+        for (uint32_t t = 0; t < tokens; t += 5) {
+          for (uint64_t i = 0; i < x.size(); ++i) {
+            uint16_t bits;
+            std::memcpy(&bits, at.token(t) + i * 2, sizeof bits);
+            x[i] = bf16_to_float(bits);
+          }
+          const auto gemv = set->matrix->gemv[static_cast<size_t>(Format::bf16)];
+          gemv(at.b.data(), at.b.data(), x.data(), x.size(), y.data(), y.data() + kRows);
+          EXPECT_EQ(std::memcmp(y.data(), y.data() + kRows, kRows * 4), 0);
+          EXPECT_EQ(std::memcmp(y.data(), expected.data() + t * kStride, kRows * 4), 0)
+              << set->name << " token " << t << " dwords " << dwords;
+          gemv(at.b.data(), nullptr, x.data(), x.size(), y.data(), nullptr);
+          EXPECT_EQ(std::memcmp(y.data(), expected.data() + t * kStride, kRows * 4), 0) << set->name;
+        }
+      }
+    }
+  }
+}
+
+// The order that matrix_tiles.h names, where another would give another sum.
+TEST(KernelsMatrix, EvenAndOddColumnsHaveChainsOfTheirOwn) {
+  Operands at{1, 17};
+  const auto put = [&](uint64_t column, float x, float w) {
+    const uint16_t a = float_to_bf16(x), b = float_to_bf16(w);
+    std::memcpy(at.token(0) + column * 2, &a, sizeof a);
+    for (uint32_t row = 0; row < kRows; ++row)
+      std::memcpy(at.b.data() + ((column / 2 * kRows + row) * 2 + column % 2) * 2, &b, sizeof b);
+  };
+  for (uint64_t column = 0; column < 34; ++column) put(column, 0.0f, 0.0f);
+  put(0, 4096.0f, 4096.0f);  // 2^24: a sum of floats counts by twos from here on
+  put(1, 1.0f, 1.0f);
+  put(2, 1.0f, 1.0f);   // lost beside 2^24
+  put(3, 1.0f, 1.0f);   // 2 with column 1: not lost
+  put(32, 0.5f, 1.0f);  // lost, in a block of its own
+  for (const Kernels* set : sets_with_tiles())
+    for (uint32_t row = 0; row < kRows; ++row)
+      ASSERT_EQ(at.multiply(set->matrix->pairs, 0)[row], 16777218.0f) << set->name;
+}
+
+TEST(KernelsMatrix, FourBitWeightsAreRoundedToBf16) {
+  std::mt19937 random(5);
+  for (const Format format : {Format::nf4, Format::fp4}) {
+    for (const uint64_t cols : {64u, 128u, 320u, 64u * 43}) {
+      std::vector<uint8_t> codes(kRows * cols);
+      for (uint8_t& code : codes) code = random() % 16;
+      std::vector<std::byte> panel(quant::panel_bytes(format, cols));
+      quant::pack_four_bit_panel(format, codes, kRows, cols, panel);
+      std::vector<float> absmax(cols / 64), x(cols);
+      for (uint32_t row = 0; row < kRows; ++row) {
+        for (float& scale : absmax) scale = std::fabs(some_value(random)) + 0.01f;
+        quant::set_block_scales(panel, row, absmax);
+      }
+      for (float& value : x) value = round_to(Dtype::bf16, some_value(random));
+      const auto index = static_cast<size_t>(format);
+      std::vector<float> dequantized(kRows * cols);
+      for (uint32_t row = 0; row < kRows; ++row)
+        quant::unpack_row(format, panel, row, cols, dequantized.data() + row * cols);
+      Operands at{1, cols / 2};
+      for (uint64_t k = 0; k < cols; ++k) {
+        const uint16_t bits = float_to_bf16(x[k]);
+        std::memcpy(at.token(0) + k * 2, &bits, sizeof bits);
+        for (uint32_t row = 0; row < kRows; ++row) {
+          const uint16_t weight = float_to_bf16(dequantized[row * cols + k]);
+          std::memcpy(at.b.data() + ((k / 2 * kRows + row) * 2 + k % 2) * 2, &weight, sizeof weight);
+        }
+      }
+      const std::vector<float> expected = at.multiply(select_kernels("reference-amx").matrix->pairs, 0);
+      for (const Kernels* set : sets_with_tiles()) {
+        std::vector<uint32_t> expanded(cols / 2 * kRows);
+        set->matrix->expand[index](panel.data(), cols, 0, 64, expanded.data());
+        if (cols > 64)
+          set->matrix->expand[index](panel.data(), cols, 64, cols - 64, expanded.data() + 32 * kRows);
+        EXPECT_EQ(std::memcmp(expanded.data(), at.b.data(), expanded.size() * 4), 0) << set->name << cols;
+        std::vector<float> y(2 * kRows);
+        set->matrix->gemv[index](panel.data(), panel.data(), x.data(), cols, y.data(), y.data() + kRows);
+        EXPECT_EQ(std::memcmp(y.data(), expected.data(), kRows * 4), 0) << set->name << " cols " << cols;
+        EXPECT_EQ(std::memcmp(y.data() + kRows, expected.data(), kRows * 4), 0) << set->name;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels
