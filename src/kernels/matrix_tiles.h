@@ -12,8 +12,8 @@ namespace rhapsode::kernels {
 // one first.
 struct MatrixTile {
   const void* b;      // [dwords][32 rows], as panels of int8 and of bf16 have them; fast in lines of 64 bytes
-  const void* a;      // [tokens][a_stride bytes]: `dwords` dwords, and zeros up to the next 64 bytes
-  uint64_t a_stride;  // a multiple of 64
+  const void* a;      // [tokens / 16][dwords / 16][16 tokens][16 dwords]; zeros behind the last dword
+  uint64_t a_stride;  // bytes from 16 tokens to the next
   uint32_t tokens;    // any number
   uint64_t dwords;
   float* c;  // rows of 32 values; bytes: bits of int32
@@ -25,7 +25,10 @@ struct MatrixTile {
 };
 
 constexpr uint64_t kMatrixDwords = 16;  // that an instruction takes: 64 bytes, or 32 bf16
-constexpr uint32_t kMatrixTokens = 32;  // whole tiles of tokens are fastest
+constexpr uint32_t kMatrixRows = 16;    // of tokens that it takes
+constexpr uint64_t kMatrixLine = kMatrixDwords * 4;
+constexpr uint64_t kMatrixBytes = kMatrixRows * kMatrixLine;  // of such tokens and dwords
+constexpr uint32_t kMatrixTokens = 2 * kMatrixRows;           // whole pairs of them are fastest
 
 struct MatrixTiles {
   // Signed bytes; exact sums.

@@ -28,12 +28,18 @@ void for_sums(const MatrixTile& tile, Step step) {
     }
 }
 
+// Where a byte of a token's row of dwords stands.
+uint64_t place(const MatrixTile& tile, uint32_t token, uint64_t byte) {
+  return token / kMatrixRows * tile.a_stride + byte / kMatrixLine * kMatrixBytes +
+         token % kMatrixRows * kMatrixLine + byte % kMatrixLine;
+}
+
 void matrix_bytes(const MatrixTile& tile) {
   for_sums(tile, [&](float before, uint32_t t, uint32_t row) {
     auto sum = std::bit_cast<int32_t>(before);
     for (uint64_t i = 0; i < tile.dwords * 4; ++i)
-      sum += at<int8_t>(tile.a, t * tile.a_stride + i) *
-             at<int8_t>(tile.b, (i / 4 * kPanelRows + row) * 4 + i % 4);
+      sum +=
+          at<int8_t>(tile.a, place(tile, t, i)) * at<int8_t>(tile.b, (i / 4 * kPanelRows + row) * 4 + i % 4);
     return std::bit_cast<float>(sum);
   });
 }
@@ -50,7 +56,7 @@ constexpr uint64_t kColumns = 2 * kMatrixDwords;
 void matrix_pairs(const MatrixTile& tile) {
   for_sums(tile, [&](float sum, uint32_t t, uint32_t row) {
     const auto value = [&](uint64_t i) {
-      return bf16_to_float(at<uint16_t>(tile.a, t * tile.a_stride / 2 + i));
+      return bf16_to_float(at<uint16_t>(tile.a, place(tile, t, i * 2) / 2));
     };
     const auto weight = [&](uint64_t i) {
       return bf16_to_float(at<uint16_t>(tile.b, (i / 2 * kPanelRows + row) * 2 + i % 2));

@@ -1,5 +1,5 @@
-// Products of many tokens by matrix tiles. Tokens lie in rows of bytes or bf16, in blocks of columns that a
-// step takes: [block][token][bytes of the block, filled up to a line].
+// Products of many tokens by matrix tiles. Tokens lie as tiles take them, a tile of 16 tokens after the
+// other: [tokens / 16][dwords / 16][16 tokens][16 dwords].
 #include <algorithm>
 #include <cstring>
 
@@ -9,39 +9,46 @@
 namespace rhapsode::model {
 namespace {
 
+using kernels::kMatrixBytes;
+using kernels::kMatrixDwords;
+using kernels::kMatrixLine;
+using kernels::kMatrixRows;
 using quant::kPanelRows;
 
-// Of a panel 32 KiB, which stay in the first cache while the tokens pass by.
-constexpr uint64_t kStepDwords = plan::kColumnBlock;
+// Columns that a step takes, in dwords: expanded weights have an area of 32 KiB; of a panel that is read as
+// it is stored, 128 KiB and their tokens stay in the second cache, and sums in their tiles for longer.
+constexpr uint64_t kExpandedDwords = plan::kColumnBlock, kStoredDwords = 1024;
 static_assert(kMatrixTokenBlock % kernels::kMatrixTokens == 0 && kMatrixTokenBlock <= plan::kTokenBlock);
-
-constexpr uint64_t kLine = 64;
 // Rows of fewer bytes, filled up to a line, could take more than their share of the packed tokens' area.
 constexpr uint64_t kLeastColumns = 64;
 
 uint64_t dword_columns(const Product& product) {
   return route_of(product) == Route::dense ? 2 : 4;
 }
-uint64_t row_bytes(const Product& product, uint64_t k) {
-  const uint64_t columns = std::min(matrix_columns(product), product.part->padded_cols - k);
-  return (columns * 4 / dword_columns(product) + kLine - 1) / kLine * kLine;
+bool is_stored(const Product& product) {
+  return product.part->format.format == quant::Format::int8 ||
+         product.part->format.format == quant::Format::bf16;
 }
-std::byte* row_at(const Product& product, uint64_t token, uint64_t k) {
-  return reinterpret_cast<std::byte*>(product.worker->packed) +
-         product.tokens * k * 4 / dword_columns(product) + token * row_bytes(product, k);
+// Bytes from 16 tokens to the next.
+uint64_t tokens_stride(const Product& product) {
+  const uint64_t dwords = product.part->padded_cols / dword_columns(product);
+  return (dwords + kMatrixDwords - 1) / kMatrixDwords * kMatrixBytes;
+}
+std::byte* tokens_at(const Product& product, uint64_t token, uint64_t k) {
+  return reinterpret_cast<std::byte*>(product.worker->packed) + token / kMatrixRows * tokens_stride(product) +
+         k / dword_columns(product) / kMatrixDwords * kMatrixBytes + token % kMatrixRows * kMatrixLine;
 }
 
-// place(row, k, columns) for each block of a token's columns; zeros behind them.
-template <class Place>
-void place(const Product& product, uint64_t token, Place place) {
-  const uint64_t cols = product.part->padded_cols;
-  for (uint64_t k = 0; k < cols; k += matrix_columns(product)) {
-    const uint64_t columns = std::min(matrix_columns(product), cols - k);
-    const uint64_t bytes = columns * 4 / dword_columns(product);
-    std::byte* row = row_at(product, token, k);
-    place(row, k, columns);
-    std::memset(row + bytes, 0, row_bytes(product, k) - bytes);
-  }
+// A token's row of bytes becomes lines of tiles.
+void place(const Product& product, uint64_t token, const void* row) {
+  const auto* from = static_cast<const std::byte*>(row);
+  std::byte* to = tokens_at(product, token, 0);
+  uint64_t left = product.part->padded_cols / dword_columns(product) * 4;
+  for (; left >= kMatrixLine; left -= kMatrixLine, from += kMatrixLine, to += kMatrixBytes)
+    std::memcpy(to, from, kMatrixLine);
+  if (left == 0) return;
+  std::memcpy(to, from, left);
+  std::memset(to + left, 0, kMatrixLine - left);
 }
 
 // The weights of a step as tiles take them.
@@ -81,21 +88,19 @@ bool takes_matrix(const Product& product) {
 }
 
 uint64_t matrix_columns(const Product& product) {
-  return kStepDwords * dword_columns(product);
+  return (is_stored(product) ? kStoredDwords : kExpandedDwords) * dword_columns(product);
 }
 
 void place_byte_rows(const Product& product, uint64_t first, uint32_t tokens, const int8_t* rows) {
-  for (uint32_t t = 0; t < tokens; ++t)
-    place(product, first + t, [&](std::byte* row, uint64_t k, uint64_t columns) {
-      std::memcpy(row, rows + t * product.part->padded_cols + k, columns);
-    });
+  for (uint32_t t = 0; t < tokens; ++t) place(product, first + t, rows + t * product.part->padded_cols);
 }
 
 void place_pairs(const Product& product, uint64_t first, uint32_t tokens) {
-  for (uint64_t t = first; t < first + tokens; ++t)
-    place(product, t, [&](std::byte* row, uint64_t k, uint64_t columns) {
-      product.worker->kernels->store(Dtype::bf16, token(product, t) + k, columns, row);
-    });
+  for (uint64_t t = first; t < first + tokens; ++t) {
+    product.worker->kernels->store(Dtype::bf16, token(product, t), product.part->padded_cols,
+                                   product.worker->rows);
+    place(product, t, product.worker->rows);
+  }
 }
 
 void add_matrix(const Product& product, Step& step) {
@@ -103,8 +108,8 @@ void add_matrix(const Product& product, Step& step) {
   const bool pairs = route_of(product) == Route::dense;
   const void* b = weights(product, step);
   (pairs ? matrix.pairs : matrix.bytes)({.b = b,
-                                         .a = row_at(product, step.block.first, step.k),
-                                         .a_stride = row_bytes(product, step.k),
+                                         .a = tokens_at(product, step.block.first, step.k),
+                                         .a_stride = tokens_stride(product),
                                          .tokens = step.block.tokens,
                                          .dwords = step.count / dword_columns(product),
                                          .c = step.sums,

@@ -28,35 +28,33 @@ std::vector<const Kernels*> sets_with_tiles() {
 struct Operands {
   uint32_t tokens;
   uint64_t dwords;
-  uint64_t a_stride = (dwords * 4 + 63) / 64 * 64;
-  std::vector<uint8_t> a = std::vector<uint8_t>(tokens * a_stride);
+  uint64_t a_stride = (dwords + kMatrixDwords - 1) / kMatrixDwords * kMatrixBytes;
+  std::vector<uint8_t> a = std::vector<uint8_t>((tokens + kMatrixRows - 1) / kMatrixRows * a_stride);
   std::vector<uint8_t> b = std::vector<uint8_t>(dwords * kRows * 4 + 64 * kRows, 0xff);
 
-  uint8_t* token(uint32_t t) { return a.data() + t * a_stride; }
+  uint8_t* token(uint32_t t, uint64_t byte) {
+    return a.data() + t / kMatrixRows * a_stride + byte / kMatrixLine * kMatrixBytes +
+           t % kMatrixRows * kMatrixLine + byte % kMatrixLine;
+  }
 
-  // In two calls, the second of which goes on.
+  // In two calls, the second of which goes on; split is a multiple of kMatrixDwords.
   std::vector<float> multiply(void (*kernel)(const MatrixTile&), uint64_t split) const {
     std::vector<float> c(tokens * kStride, -2.0f);
-    MatrixTile tile{.b = b.data(),
-                    .a = a.data(),
-                    .a_stride = a_stride,
-                    .tokens = tokens,
-                    .dwords = split,
-                    .c = c.data(),
-                    .c_stride = kStride,
-                    .first = true,
-                    .ahead = b.data(),
-                    .ahead_bytes = b.size()};
-    std::vector<uint8_t> padded(tokens * a_stride);  // the first columns alone, zeros behind them
-    for (uint32_t t = 0; t < tokens; ++t)
-      std::memcpy(padded.data() + t * a_stride, a.data() + t * a_stride, split * 4);
-    tile.a = padded.data();
-    if (split != 0) kernel(tile);
-    tile.a = a.data() + split * 4;
-    tile.b = b.data() + split * kRows * 4;
-    tile.dwords = dwords - split;
-    tile.first = split == 0;
-    if (dwords != split) kernel(tile);
+    const auto call = [&](uint64_t begin, uint64_t end) {
+      if (begin == end) return;
+      kernel({.b = b.data() + begin * kRows * 4,
+              .a = a.data() + begin / kMatrixDwords * kMatrixBytes,
+              .a_stride = a_stride,
+              .tokens = tokens,
+              .dwords = end - begin,
+              .c = c.data(),
+              .c_stride = kStride,
+              .first = begin == 0,
+              .ahead = b.data(),
+              .ahead_bytes = b.size()});
+    };
+    call(0, split);
+    call(split, dwords);
     return c;
   }
 };
@@ -71,14 +69,14 @@ TEST(KernelsMatrix, BytesAreSummedExactly) {
     for (const uint64_t dwords : {1u, 7u, 16u, 19u, 48u, 100u}) {
       Operands at{tokens, dwords};
       for (uint32_t t = 0; t < tokens; ++t)
-        for (uint64_t i = 0; i < dwords * 4; ++i) at.token(t)[i] = static_cast<uint8_t>(random());
+        for (uint64_t i = 0; i < dwords * 4; ++i) *at.token(t, i) = static_cast<uint8_t>(random());
       for (uint64_t i = 0; i < dwords * kRows * 4; ++i) at.b[i] = static_cast<uint8_t>(random());
       std::vector<float> expected(tokens * kStride, -2.0f);
       for (uint32_t t = 0; t < tokens; ++t)
         for (uint32_t row = 0; row < kRows; ++row) {
           int32_t sum = 0;
           for (uint64_t i = 0; i < dwords * 4; ++i)
-            sum += static_cast<int8_t>(at.token(t)[i]) *
+            sum += static_cast<int8_t>(*at.token(t, i)) *
                    static_cast<int8_t>(at.b[(i / 4 * kRows + row) * 4 + i % 4]);
           expected[t * kStride + row] = std::bit_cast<float>(sum);
         }
@@ -115,7 +113,7 @@ TEST(KernelsMatrix, PairsAreSummedInBlocks) {
         std::memcpy(to, &bits, sizeof bits);
       };
       for (uint32_t t = 0; t < tokens; ++t)
-        for (uint64_t i = 0; i < dwords * 2; ++i) put(at.token(t) + i * 2);
+        for (uint64_t i = 0; i < dwords * 2; ++i) put(at.token(t, i * 2));
       for (uint64_t i = 0; i < dwords * kRows * 2; ++i) put(at.b.data() + i * 2);
       const std::vector<float> expected = at.multiply(select_kernels("reference-amx").matrix->pairs, 0);
       for (const Kernels* set : sets_with_tiles()) {
@@ -127,7 +125,7 @@ TEST(KernelsMatrix, PairsAreSummedInBlocks) {
         for (uint32_t t = 0; t < tokens; t += 5) {
           for (uint64_t i = 0; i < x.size(); ++i) {
             uint16_t bits;
-            std::memcpy(&bits, at.token(t) + i * 2, sizeof bits);
+            std::memcpy(&bits, at.token(t, i * 2), sizeof bits);
             x[i] = bf16_to_float(bits);
           }
           const auto gemv = set->matrix->gemv[static_cast<size_t>(Format::bf16)];
@@ -148,7 +146,7 @@ TEST(KernelsMatrix, EvenAndOddColumnsHaveChainsOfTheirOwn) {
   Operands at{1, 17};
   const auto put = [&](uint64_t column, float x, float w) {
     const uint16_t a = float_to_bf16(x), b = float_to_bf16(w);
-    std::memcpy(at.token(0) + column * 2, &a, sizeof a);
+    std::memcpy(at.token(0, column * 2), &a, sizeof a);
     for (uint32_t row = 0; row < kRows; ++row)
       std::memcpy(at.b.data() + ((column / 2 * kRows + row) * 2 + column % 2) * 2, &b, sizeof b);
   };
@@ -184,7 +182,7 @@ TEST(KernelsMatrix, FourBitWeightsAreRoundedToBf16) {
       Operands at{1, cols / 2};
       for (uint64_t k = 0; k < cols; ++k) {
         const uint16_t bits = float_to_bf16(x[k]);
-        std::memcpy(at.token(0) + k * 2, &bits, sizeof bits);
+        std::memcpy(at.token(0, k * 2), &bits, sizeof bits);
         for (uint32_t row = 0; row < kRows; ++row) {
           const uint16_t weight = float_to_bf16(dequantized[row * cols + k]);
           std::memcpy(at.b.data() + ((k / 2 * kRows + row) * 2 + k % 2) * 2, &weight, sizeof weight);

@@ -9,7 +9,6 @@ namespace rhapsode::kernels {
 namespace {
 
 constexpr uint64_t kDwordBytes = kPanelRows * 4;  // of a panel, for one dword of columns
-constexpr uint32_t kTileRowsOfTokens = 16;
 
 // Up to 32 tokens; Both: more than 16.
 template <class Products, bool Both>
@@ -20,7 +19,7 @@ struct TileSums {
 
   template <class Work>
   void for_sums(Work work) const {  // work(tile, its first sum)
-    const auto later = [&] { return c + kTileRowsOfTokens * at.c_stride; };
+    const auto later = [&] { return c + kMatrixRows * at.c_stride; };
     work(std::integral_constant<int, 0>{}, c);
     work(std::integral_constant<int, 1>{}, c + kWidth);
     if constexpr (Both) {
@@ -40,13 +39,13 @@ struct TileSums {
   }
   // 16 dwords of columns, of the tokens from dword k on.
   void add(const uint8_t* b, uint64_t k) const {
-    load_tile<kTileTokens>(a + k * 4, at.a_stride);
+    load_tile<kTileTokens>(a + k / kMatrixDwords * kMatrixBytes, kMatrixLine);
     load_tile<kTileWeights>(b, kDwordBytes);
     load_tile<kTileWeights + 1>(b + kWidth * 4, kDwordBytes);
     Products::template add<0, kTileTokens, kTileWeights>();
     Products::template add<1, kTileTokens, kTileWeights + 1>();
     if constexpr (Both) {
-      load_tile<kTileTokens + 1>(a + kTileRowsOfTokens * at.a_stride + k * 4, at.a_stride);
+      load_tile<kTileTokens + 1>(a + at.a_stride + k / kMatrixDwords * kMatrixBytes, kMatrixLine);
       Products::template add<2, kTileTokens + 1, kTileWeights>();
       Products::template add<3, kTileTokens + 1, kTileWeights + 1>();
     }
@@ -97,11 +96,11 @@ void multiply_matrix(const MatrixTile& at) {
   for (uint32_t t = 0; t < at.tokens; t += kMatrixTokens) {
     const uint32_t count = at.tokens - t < kMatrixTokens ? at.tokens - t : kMatrixTokens;
     if (t == 0 || count < kMatrixTokens)
-      configure_tiles(count < kTileRowsOfTokens ? count : kTileRowsOfTokens,
-                      count <= kTileRowsOfTokens ? 0 : count - kTileRowsOfTokens);
-    const auto* a = static_cast<const uint8_t*>(at.a) + t * at.a_stride;
+      configure_tiles(count < kMatrixRows ? count : kMatrixRows,
+                      count <= kMatrixRows ? 0 : count - kMatrixRows);
+    const auto* a = static_cast<const uint8_t*>(at.a) + t / kMatrixRows * at.a_stride;
     float* c = at.c + t * at.c_stride;
-    if (count > kTileRowsOfTokens) {
+    if (count > kMatrixRows) {
       sum_tiles<Products, true>(at, a, c, ahead);
     } else {
       sum_tiles<Products, false>(at, a, c, ahead);
@@ -177,7 +176,7 @@ void gemv_stored_pairs(const void* panel_a, const void* panel_b, const float* x,
 
 template <class Products>
 uint64_t probe_tiles(uint64_t rounds, uint64_t per_dword) {
-  configure_tiles(kTileRowsOfTokens, kTileRowsOfTokens);
+  configure_tiles(kMatrixRows, kMatrixRows);
   repeat(rounds, [] {
     Products::template add<0, kTileTokens, kTileWeights>();
     Products::template add<1, kTileTokens, kTileWeights + 1>();
@@ -218,7 +217,7 @@ constexpr Kernels amx_table() {
 
 // Whether pairs are summed in the order that matrix_tiles.h says.
 bool amx_sums_are_blocks() {
-  alignas(64) uint16_t a[kTileRowsOfTokens * 32], b[kMatrixDwords * kPanelRows * 2];
+  alignas(64) uint16_t a[kMatrixRows * 32], b[kMatrixDwords * kPanelRows * 2];
   uint32_t random = 1;
   const auto next = [&] {  // from 2^-7 to 2^9, of either sign
     random = random * 1664525u + 1013904223u;
@@ -226,14 +225,14 @@ bool amx_sums_are_blocks() {
   };
   for (uint16_t& x : a) x = next();
   for (uint16_t& x : b) x = next();
-  float c[kTileRowsOfTokens * kPanelRows];
+  float c[kMatrixRows * kPanelRows];
   for (float& x : c) x = static_cast<float>(next());
-  float found[kTileRowsOfTokens * kPanelRows];
+  float found[kMatrixRows * kPanelRows];
   __builtin_memcpy(found, c, sizeof c);
   multiply_matrix<PairProducts>(
-      {b, a, 64, kTileRowsOfTokens, kMatrixDwords, found, kPanelRows, false, nullptr, 0});
+      {b, a, kMatrixBytes, kMatrixRows, kMatrixDwords, found, kPanelRows, false, nullptr, 0});
   const auto value = [](uint16_t bf16) { return __builtin_bit_cast(float, uint32_t{bf16} << 16); };
-  for (uint32_t t = 0; t < kTileRowsOfTokens; ++t)
+  for (uint32_t t = 0; t < kMatrixRows; ++t)
     for (uint32_t row = 0; row < kPanelRows; ++row) {
       float halves[2] = {0.0f, 0.0f};
       for (uint32_t i = 0; i < 32; ++i)
