@@ -190,22 +190,28 @@ class Run {
       run.kernels_.round_row(dtype_of(format), x_.data(), x_.size());
       own_.resize(run.pool_.threads());
       for (Own& own : own_) {
-        own.expand.resize(std::max(plan::kColumnBlock * quant::kPanelRows, 2 * cols));
-        own.sums.resize(std::min<uint64_t>(plan::kTokenBlock, tokens) * plan::kPanelGroup *
-                        quant::kPanelRows);
-        own.rows.resize(tile * cols / 2 + tile);
-        own.marks.resize(cols / 32 + 1);
+        own.expand = take(std::max(plan::kColumnBlock * quant::kPanelRows, 2 * cols));
+        own.sums =
+            take(std::min<uint64_t>(plan::kTokenBlock, tokens) * plan::kPanelGroup * quant::kPanelRows);
+        own.rows = take(tile * cols / 2 + tile);
+        own.marks = take(cols / 32 + 1);
       }
-      packed_.resize((tokens + tile) * 2 * cols);
+      packed_ = take((tokens + tile) * 2 * cols);
     }
 
     void multiply(uint32_t member, std::byte* matrix) {
       model::Linear linear = linear_;
       linear.parts[0].data = matrix;
       Own& own = own_[member];
-      const model::Worker worker{&run_.kernels_,       &run_.pool_,       member,
-                                 run_.pool_.threads(), own.expand.data(), own.sums.data(),
-                                 own.rows.data(),      own.marks.data(),  packed_.data()};
+      const model::Worker worker{&run_.kernels_,
+                                 &run_.pool_,
+                                 member,
+                                 run_.pool_.threads(),
+                                 floats(own.expand),
+                                 floats(own.sums),
+                                 floats(own.rows),
+                                 reinterpret_cast<uint32_t*>(own.marks.data()),
+                                 floats(packed_)};
       model::multiply(worker, dtype_of(linear.parts[0].format.format), linear,
                       {x_.data(), linear.cols, {}, factors_.data()}, tokens_, y_.data(),
                       linear.panels * quant::kPanelRows);
@@ -214,13 +220,17 @@ class Run {
 
    private:
     struct Own {
-      std::vector<float> expand, sums, rows;
-      std::vector<uint32_t> marks;
+      devices::Buffer expand, sums, rows, marks;
     };
+    // As a model's areas are, from a line's beginning on.
+    devices::Buffer take(uint64_t dwords) { return run_.device_.allocate(dwords * 4, "an area"); }
+    static float* floats(const devices::Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
+
     Run& run_;
     uint32_t tokens_;
     model::Linear linear_;
-    std::vector<float> x_, y_, factors_, packed_;
+    std::vector<float> x_, y_, factors_;
+    devices::Buffer packed_;
     std::vector<Own> own_;
   };
 
