@@ -66,7 +66,8 @@ void round_sums(const Product& product, float* sums, uint64_t count) {
 constexpr uint64_t kStreamedPanels = 8;
 
 uint64_t piece_panels(const Product& product) {
-  return takes_tiles(product) ? plan::kPanelGroup : kStreamedPanels;
+  if (!takes_tiles(product)) return kStreamedPanels;
+  return takes_matrix(product) ? plan::kMatrixPanelGroup : plan::kPanelGroup;
 }
 
 // Brings the tokens into the form that the part multiplies. `packed_for`: the part whose tokens are so now,

@@ -19,7 +19,7 @@ struct Worker {
   uint32_t members;
   // This member's own areas, as plan::WorkspaceLayout sizes them.
   float* expand;    // a block of expanded columns
-  float* sums;      // [plan::kPanelGroup][plan::kTokenBlock][32]
+  float* sums;      // [plan::tile_shape().panels][plan::kTokenBlock][32]
   float* rows;      // codes of a tile of tokens on their way into `packed`, or one token's codes and scales
   uint32_t* marks;  // a bit a column
   float* packed;    // shared: tokens packed for the tile kernels

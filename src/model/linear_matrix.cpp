@@ -15,9 +15,9 @@ using kernels::kMatrixLine;
 using kernels::kMatrixRows;
 using quant::kPanelRows;
 
-// Columns that a step takes, in dwords: expanded weights have an area of 32 KiB; of a panel that is read as
-// it is stored, 128 KiB and their tokens stay in the second cache, and sums in their tiles for longer.
-constexpr uint64_t kExpandedDwords = plan::kColumnBlock, kStoredDwords = 1024;
+// Columns that a step takes, in dwords: expanded weights have an area of 32 KiB; of panels that are read as
+// they are stored, half a MiB of their tokens stays in the second cache.
+constexpr uint64_t kExpandedDwords = plan::kColumnBlock, kStoredDwords = 512;
 static_assert(kMatrixTokenBlock % kernels::kMatrixTokens == 0 && kMatrixTokenBlock <= plan::kTokenBlock);
 // Rows of fewer bytes, filled up to a line, could take more than their share of the packed tokens' area.
 constexpr uint64_t kLeastColumns = 64;

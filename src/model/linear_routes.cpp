@@ -31,6 +31,12 @@ uint64_t group_count(const Product& product) {
   return (product.tokens + tile_of(product) - 1) / tile_of(product);
 }
 
+// Tokens that the packed ones are filled up to.
+uint64_t packed_tokens(const Product& product) {
+  if (!takes_matrix(product)) return group_count(product) * tile_of(product);
+  return (product.tokens + kernels::kMatrixRows - 1) / kernels::kMatrixRows * kernels::kMatrixRows;
+}
+
 // Tokens in groups of a tile, and columns in blocks that a pass over a panel takes at a time: [block][group]
 // [column of the block][tile], so that a pass reads one stream. Dense: floats; the quantized routes put codes
 // into the first part of the area, [pair of columns][tile][2] int16 or [quad of columns][tile][4] bytes, and
@@ -205,7 +211,7 @@ struct Int8Tokens {
   uint32_t* marks;  // [token][mark_words]
 };
 Int8Tokens int8_tokens(const Product& product) {
-  const uint64_t tokens = group_count(product) * tile_of(product), cols = product.part->padded_cols;
+  const uint64_t tokens = packed_tokens(product), cols = product.part->padded_cols;
   float* heavy = product.worker->packed + tokens * cols / 4;
   float* scales = heavy + tokens * cols / 2;
   return {reinterpret_cast<uint32_t*>(heavy), scales, reinterpret_cast<int32_t*>(scales + tokens),
@@ -260,7 +266,7 @@ int8_t* code_row(const Product& product, uint64_t t) {
 }
 int32_t* code_sums(const Product& product) {
   return reinterpret_cast<int32_t*>(product.worker->packed +
-                                    group_count(product) * tile_of(product) * product.part->padded_cols / 2);
+                                    packed_tokens(product) * product.part->padded_cols / 2);
 }
 
 // Rows hold int8 values already. Returns their sum.
@@ -541,7 +547,12 @@ void run_panels(const Product& product, Range panels, TokenBlock block) {
     for (uint64_t panel = panels.begin; panel < panels.end; ++panel) {
       const bool last = panel + 1 == panels.end;
       Step step{panel, k, std::min(columns, cols - k), block, sums(panel), {}};
-      step.upcoming = last ? upcoming(panels.begin, k + columns) : upcoming(panel + 1, k);
+      if (!last)
+        step.upcoming = upcoming(panel + 1, k);
+      else if (k + columns < cols)
+        step.upcoming = upcoming(panels.begin, k + columns);
+      else if (panels.end < product.part->panels)  // what this member takes next, as a rule
+        step.upcoming = upcoming(panels.end, 0);
       add(product, step);
     }
   for (uint64_t panel = panels.begin; panel < panels.end; ++panel)

@@ -112,6 +112,11 @@ uint64_t head_screen_bytes(const arch::LinearSource& head) {
   return screen_codes_bytes(rows, head.cols) + 2 * screen_bounds_bytes(rows);
 }
 
+TileShape tile_shape(const kernels::Kernels& kernels) {
+  if (kernels.matrix == nullptr) return {kernels.gemm_tokens, 1, kPanelGroup};
+  return {kernels.gemm_tokens, kernels::kMatrixRows, kMatrixPanelGroup};
+}
+
 WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limits) {
   const uint64_t tokens = limits.chunk_tokens;
   const uint64_t group = spec.num_attention_heads / spec.num_key_value_heads;
@@ -145,7 +150,8 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   at.rope = take(tokens * rotary);
   at.factors = take(tokens);
   const uint64_t widest = round_up(std::max({spec.hidden_size, spec.q_rows(), inner}), quant::kTernaryCols);
-  at.packed = take(round_up(tokens, limits.gemm_tokens) * widest);
+  at.packed = take(
+      std::max(round_up(tokens, limits.tiles.tokens), round_up(tokens, limits.tiles.matrix_rows)) * widest);
   at.partials = take(split_tokens * spec.num_attention_heads * chunks * (spec.head_dim + 2));
   at.logits = take(limits.logits_rows * at.logits_stride);
   at.threads = next;
@@ -153,8 +159,8 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   // then for attention q, o, o of a chunk, scores, m, l, m and l of a chunk, and visible ranges.
   const uint64_t rows = at.query_rows;
   next = round_up(std::max(kColumnBlock * quant::kPanelRows, widest), 16);
-  at.sums = take(std::min<uint64_t>(kTokenBlock, tokens) * kPanelGroup * quant::kPanelRows);
-  at.rows = take(limits.gemm_tokens * widest / 2);
+  at.sums = take(std::min<uint64_t>(kTokenBlock, tokens) * limits.tiles.panels * quant::kPanelRows);
+  at.rows = take(limits.tiles.tokens * widest / 2);
   at.marks = take((widest + 31) / 32);
   at.attention = take(round_up(rows * spec.head_dim, 16) * 3 + round_up(rows * kernels::kBlockTokens, 16) +
                       round_up(rows, 16) * 6);

@@ -5,9 +5,18 @@
 #include <cstdint>
 
 #include "arch/spec.h"
+#include "kernels/kernels.h"
 #include "plan/formats.h"
 
 namespace rhapsode::plan {
+
+// How kernels take the products of many tokens.
+struct TileShape {
+  uint32_t tokens = 1;       // Kernels::gemm_tokens
+  uint32_t matrix_rows = 1;  // kernels::kMatrixRows where there are matrix tiles
+  uint32_t panels = 1;       // whose sums are formed side by side, at most
+};
+TileShape tile_shape(const kernels::Kernels& kernels);
 
 // What a step of the decoder may hold at most.
 struct StepLimits {
@@ -15,15 +24,17 @@ struct StepLimits {
   uint32_t chunk_tokens = 0;    // tokens in one forward pass
   uint32_t logits_rows = 1;     // rows of logits kept per pass
   uint32_t threads = 1;
-  uint32_t gemm_tokens = 1;  // Kernels::gemm_tokens
+  TileShape tiles;
 };
 
 constexpr uint64_t kColumnBlock = 256;  // columns of a panel expanded at a time
 constexpr uint32_t kTokenBlock = 264;   // tokens that a pass over the panels takes; a multiple of any tile
 constexpr uint32_t kPanelGroup = 4;     // panels whose sums are formed side by side
-constexpr uint64_t kChunkBlocks = 8;    // KV blocks in one chunk of the attention sum
-constexpr uint32_t kQueryRows = 64;     // query rows of one attention item, at least one token's group
-constexpr uint32_t kSplitTokens = 4;    // up to this many tokens of a sequence split the context over threads
+// By matrix tiles: it takes longer to read the tokens of a step anew than to hold so many sums.
+constexpr uint32_t kMatrixPanelGroup = 16;
+constexpr uint64_t kChunkBlocks = 8;  // KV blocks in one chunk of the attention sum
+constexpr uint32_t kQueryRows = 64;   // query rows of one attention item, at least one token's group
+constexpr uint32_t kSplitTokens = 4;  // up to this many tokens of a sequence split the context over threads
 constexpr uint64_t kAlignBytes = 64;
 
 // Rows of a part are padded to whole panels, so each part starts at a panel of its own.

@@ -64,7 +64,7 @@ void choose_limits(const PlanRequest& request, Plan& plan) {
   limits.chunk_tokens = pass_tokens(request, plan.formats, limits.context_tokens);
   limits.logits_rows = request.logits_rows;
   limits.threads = request.threads;
-  limits.gemm_tokens = request.kernels->gemm_tokens;
+  limits.tiles = tile_shape(*request.kernels);
 }
 
 std::optional<config::Machine> machine_of(const PlanRequest& request) {

@@ -191,12 +191,12 @@ class Run {
       own_.resize(run.pool_.threads());
       for (Own& own : own_) {
         own.expand = take(std::max(plan::kColumnBlock * quant::kPanelRows, 2 * cols));
-        own.sums =
-            take(std::min<uint64_t>(plan::kTokenBlock, tokens) * plan::kPanelGroup * quant::kPanelRows);
+        own.sums = take(std::min<uint64_t>(plan::kTokenBlock, tokens) *
+                        plan::tile_shape(run.kernels_).panels * quant::kPanelRows);
         own.rows = take(tile * cols / 2 + tile);
         own.marks = take(cols / 32 + 1);
       }
-      packed_ = take((tokens + tile) * 2 * cols);
+      packed_ = take((tokens + tile + kernels::kMatrixRows) * 2 * cols);
     }
 
     void multiply(uint32_t member, std::byte* matrix) {

@@ -108,11 +108,11 @@ std::vector<float> product(const Case& c, const Int8Matrix& matrix, const kernel
   std::vector<Own> own(threads);
   for (Own& areas : own) {
     areas.expand.resize(std::max(plan::kColumnBlock * kPanelRows, 2 * cols));
-    areas.sums.resize(plan::kTokenBlock * plan::kPanelGroup * kPanelRows);
+    areas.sums.resize(plan::kTokenBlock * plan::tile_shape(kernels).panels * kPanelRows);
     areas.rows.resize(tile * cols / 2 + tile);
     areas.marks.resize(cols / 32 + 1);
   }
-  std::vector<float> packed((c.tokens + tile) * (2 * cols + cols / 32 + 2)),
+  std::vector<float> packed((c.tokens + tile + kernels::kMatrixRows) * (2 * cols + cols / 32 + 2)),
       y(c.tokens * panels * kPanelRows);
   const auto tokens = static_cast<uint32_t>(c.tokens);
   const model::Call call{0, tokens};

@@ -18,7 +18,7 @@ plan::StepLimits limits_for(uint64_t context_tokens, uint32_t chunk_tokens, uint
   limits.chunk_tokens = chunk_tokens;
   limits.logits_rows = chunk_tokens;
   limits.threads = threads;
-  limits.gemm_tokens = kernels.gemm_tokens;
+  limits.tiles = plan::tile_shape(kernels);
   return limits;
 }
 

@@ -30,7 +30,7 @@ class Spread {
   Spread(const LoadedModel& model, plan::Formats formats)
       : model_(model), pool_(2), dtype_(formats.dtype), formats_(std::move(formats)) {
     const arch::Spec& spec = model.architecture.spec;
-    limits_ = {kContext, kChunk, kChunk, 2, model.device.kernels().gemm_tokens};
+    limits_ = {kContext, kChunk, kChunk, 2, plan::tile_shape(model.device.kernels())};
     problem_.units = plan::model_units({&spec, &model.tensors, &formats_, limits_, 1});
     problem_.devices = {{{Kind::gpu, 0}, UINT64_MAX, 0, false},
                         {{Kind::gpu, 1}, UINT64_MAX, 0, false},
