@@ -117,6 +117,23 @@ TileShape tile_shape(const kernels::Kernels& kernels) {
   return {kernels.gemm_tokens, kernels::kMatrixRows, kMatrixPanelGroup};
 }
 
+namespace {
+
+// Of the sums of a pass over panels: those of the layers' matrices, and of the head's, whose tokens are rows
+// of logits.
+uint64_t sums_floats(const arch::Spec& spec, const StepLimits& limits) {
+  const auto floats = [&](uint64_t tokens, uint64_t rows) {
+    return std::min<uint64_t>(kTokenBlock, tokens) *
+           std::min<uint64_t>(limits.tiles.panels, quant::panel_count(rows)) * quant::kPanelRows;
+  };
+  // A part may be query, key and value rows together, or gate and up.
+  const uint64_t rows =
+      std::max({spec.hidden_size, spec.q_rows() + 2 * spec.kv_rows(), 2 * spec.intermediate_size});
+  return std::max(floats(limits.chunk_tokens, rows), floats(limits.logits_rows, spec.vocab_size));
+}
+
+}  // namespace
+
 WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limits) {
   const uint64_t tokens = limits.chunk_tokens;
   const uint64_t group = spec.num_attention_heads / spec.num_key_value_heads;
@@ -159,7 +176,7 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   // then for attention q, o, o of a chunk, scores, m, l, m and l of a chunk, and visible ranges.
   const uint64_t rows = at.query_rows;
   next = round_up(std::max(kColumnBlock * quant::kPanelRows, widest), 16);
-  at.sums = take(std::min<uint64_t>(kTokenBlock, tokens) * limits.tiles.panels * quant::kPanelRows);
+  at.sums = take(sums_floats(spec, limits));
   at.rows = take(limits.tiles.tokens * widest / 2);
   at.marks = take((widest + 31) / 32);
   at.attention = take(round_up(rows * spec.head_dim, 16) * 3 + round_up(rows * kernels::kBlockTokens, 16) +

@@ -31,7 +31,7 @@ constexpr uint64_t kColumnBlock = 256;  // columns of a panel expanded at a time
 constexpr uint32_t kTokenBlock = 264;   // tokens that a pass over the panels takes; a multiple of any tile
 constexpr uint32_t kPanelGroup = 4;     // panels whose sums are formed side by side
 // By matrix tiles: it takes longer to read the tokens of a step anew than to hold so many sums.
-constexpr uint32_t kMatrixPanelGroup = 16;
+constexpr uint32_t kMatrixPanelGroup = 8;
 constexpr uint64_t kChunkBlocks = 8;  // KV blocks in one chunk of the attention sum
 constexpr uint32_t kQueryRows = 64;   // query rows of one attention item, at least one token's group
 constexpr uint32_t kSplitTokens = 4;  // up to this many tokens of a sequence split the context over threads

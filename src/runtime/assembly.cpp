@@ -107,7 +107,7 @@ Assembly assemble(const Settings& settings) {
 }
 
 uint64_t process_bytes_of(const Assembly& assembly) {
-  constexpr uint64_t kUntouchedProgramBytes = 512 << 10;
+  constexpr uint64_t kUntouchedProgramBytes = 256 << 10;
   return devices::resident_bytes() + assembly.unread_text_bytes + kUntouchedProgramBytes;
 }
 
