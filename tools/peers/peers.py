@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -17,13 +18,15 @@ import chart
 
 HERE = pathlib.Path(__file__).resolve().parent
 GGUF_TYPES = {"bf16": "bf16", "8bit": "q8_0", "4bit": "q4_0", "ternary": "tq2_0"}
-# engine: formats, the file that it reads, its program
+# engine: formats, the file that it reads, its program and options
 ENGINES = {
     "rhapsode": (("bf16", "8bit", "4bit", "ternary"), "checkpoint", None),
-    "llama.cpp": (("bf16", "8bit", "4bit", "ternary"), "gguf", "llama.py"),
-    "transformers": (("bf16", "8bit", "4bit"), "checkpoint", "hf_transformers.py"),
-    "CTranslate2": (("bf16", "8bit"), "ctranslate2", "ct2.py"),
-    "onnxruntime-genai": (("4bit",), "onnx", "ort_genai.py"),
+    "llama.cpp": (("bf16", "8bit", "4bit", "ternary"), "gguf", ["llama.py"]),
+    # Without buffers of its own layouts: where those crash (of AMX, in this release), the only way to run it.
+    "llama.cpp-as-stored": (("bf16", "8bit", "4bit", "ternary"), "gguf", ["llama.py", "--as-stored"]),
+    "transformers": (("bf16", "8bit", "4bit"), "checkpoint", ["hf_transformers.py"]),
+    "CTranslate2": (("bf16", "8bit"), "ctranslate2", ["ct2.py"]),
+    "onnxruntime-genai": (("4bit",), "onnx", ["ort_genai.py"]),
 }
 FIGURES = ("prompt_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_bytes")
 
@@ -34,7 +37,7 @@ def arguments():
     parser.add_argument("--checkpoint", required=True, type=pathlib.Path)
     parser.add_argument("--files", required=True, type=pathlib.Path, help="where files for other engines are kept")
     parser.add_argument("--formats", default="bf16,8bit,4bit")
-    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--engines", default=",".join(e for e in ENGINES if e != "llama.cpp-as-stored"))
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
@@ -95,11 +98,13 @@ def run_rhapsode(options, fmt):
 
 def run_peer(program, path, options, fmt):
     vocab_size = json.loads((options.checkpoint / "config.json").read_text())["vocab_size"]
-    command = [sys.executable, str(HERE / "engines" / program), "--model", str(path), "--format", fmt, "--prompt-tokens",
+    command = [sys.executable, str(HERE / "engines" / program[0]), *program[1:], "--model", str(path), "--format", fmt, "--prompt-tokens",
                str(options.prompt_tokens), "--new-tokens", str(options.new_tokens), "--threads", str(options.threads),
                "--vocab-size", str(vocab_size)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode < 0:
+        raise RuntimeError(f"ended by {signal.Signals(-done.returncode).name}")
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -27,6 +27,7 @@ class Engine:
         ll.llama_log_set(self.quiet, ctypes.c_void_p(0))
         model_params = ll.llama_model_default_params()
         model_params.n_gpu_layers = 0
+        model_params.use_extra_bufts = not options.as_stored
         self.model = ll.llama_model_load_from_file(options.model.encode(), model_params)
         if not self.model:
             raise SystemExit(f"llama.cpp cannot load {options.model}")
@@ -59,7 +60,7 @@ class Engine:
 
 
 def main():
-    options = measure.arguments()
+    options = measure.arguments("--as-stored")
     engine = Engine(options)
     measure.measure(options, engine.load_s, engine.prompt, engine.decode)
 

@@ -10,7 +10,7 @@ import resource
 import time
 
 
-def arguments():
+def arguments(*switches):
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--format", required=True)
@@ -18,6 +18,8 @@ def arguments():
     parser.add_argument("--new-tokens", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--vocab-size", type=int, required=True)
+    for switch in switches:
+        parser.add_argument(switch, action="store_true")
     return parser.parse_args()
 
 
