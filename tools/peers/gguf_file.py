@@ -1,8 +1,8 @@
 """Writes a llama-shaped Hugging Face checkpoint as a GGUF file, for engines that read nothing else. One tensor is in memory at a time.
 
 `python gguf_file.py DIR FILE TYPE`, TYPE one of bf16, q8_0, q4_0, or tq2_0 of a packed BitNet checkpoint. Embeddings and the head of
-q4_0 and tq2_0 stay q8_0. The vocabulary is of placeholders: ids go in and come out, no text does. A checkpoint of another family is
-refused.
+q4_0 and tq2_0 stay q8_0. The vocabulary is that of tokenizer.json where it holds byte pairs, else of placeholders: ids go in and come
+out, no text does. A checkpoint of another family is refused.
 """
 
 import json
@@ -16,6 +16,8 @@ from safetensors import safe_open
 
 TYPES = {"bf16": gguf.GGMLQuantizationType.BF16, "q8_0": gguf.GGMLQuantizationType.Q8_0,
          "q4_0": gguf.GGMLQuantizationType.Q4_0, "tq2_0": gguf.GGMLQuantizationType.TQ2_0}
+FILE_TYPES = {"bf16": gguf.LlamaFileType.MOSTLY_BF16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+              "q4_0": gguf.LlamaFileType.MOSTLY_Q4_0, "tq2_0": gguf.LlamaFileType.MOSTLY_TQ2_0}
 ARCHITECTURES = {"llama": gguf.MODEL_ARCH.LLAMA, "mistral": gguf.MODEL_ARCH.LLAMA, "bitnet": gguf.MODEL_ARCH.BITNET}
 # BitNet's norms under the names that gguf knows them by.
 OTHER_NAMES = {"attn_sub_norm": "inner_attn_ln", "ffn_sub_norm": "ffn_layernorm"}
@@ -73,13 +75,26 @@ def write_header(writer, config):
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
 
 
-def write_vocabulary(writer, size):
-    letters = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324)]]
+def byte_pairs(directory):
+    """Tokens by id, merges, and ids of tokens that are no text; placeholders are the caller's."""
+    path = directory / "tokenizer.json"
+    tokenizer = json.loads(path.read_text()) if path.exists() else {"model": {}}
+    if tokenizer["model"].get("type") != "BPE":
+        letters = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324)]]
+        return dict(enumerate(letters)), ["a b"], set()
+    tokens = {i: token for token, i in tokenizer["model"]["vocab"].items()}
+    added = {token["id"]: token["content"] for token in tokenizer.get("added_tokens", [])}
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]]
+    return tokens | added, merges, set(added)
+
+
+def write_vocabulary(writer, directory, size):
+    tokens, merges, control = byte_pairs(directory)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list((letters + [f"<unused{i}>" for i in range(size)])[:size])
-    writer.add_token_types([gguf.TokenType.NORMAL] * size)
-    writer.add_token_merges(["a b"])
+    writer.add_token_list([tokens.get(i, f"<unused{i}>") for i in range(size)])
+    writer.add_token_types([gguf.TokenType.CONTROL if i in control else gguf.TokenType.NORMAL for i in range(size)])
+    writer.add_token_merges(merges)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
 
@@ -95,15 +110,17 @@ def tensor_type(name, wanted, columns):
     return wanted
 
 
-def write(directory, path, wanted):
+def write(directory, path, kind_name):
+    wanted = TYPES[kind_name]
     checkpoint = Checkpoint(directory)
     config = checkpoint.config
     if config["model_type"] not in ARCHITECTURES:
         raise SystemExit(f"{directory}: model_type is {config['model_type']}, not one of {', '.join(ARCHITECTURES)}")
     architecture = ARCHITECTURES[config["model_type"]]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture], use_temp_file=False)
+    writer.add_file_type(FILE_TYPES[kind_name])
     write_header(writer, config)
-    write_vocabulary(writer, config["vocab_size"])
+    write_vocabulary(writer, directory, config["vocab_size"])
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     plan = []
     for name in checkpoint.names():
@@ -135,4 +152,4 @@ def write(directory, path, wanted):
 if __name__ == "__main__":
     if len(sys.argv) != 4 or sys.argv[3] not in TYPES:
         sys.exit("usage: gguf_file.py CHECKPOINT FILE bf16|q8_0|q4_0|tq2_0")
-    write(pathlib.Path(sys.argv[1]), sys.argv[2], TYPES[sys.argv[3]])
+    write(pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -26,6 +26,7 @@ ENGINES = {
     "llama.cpp-as-stored": (("bf16", "8bit", "4bit", "ternary"), "gguf", ["llama.py", "--as-stored"]),
     "transformers": (("bf16", "8bit", "4bit"), "checkpoint", ["hf_transformers.py"]),
     "CTranslate2": (("bf16", "8bit"), "ctranslate2", ["ct2.py"]),
+    "openvino-genai": (("8bit", "4bit"), "gguf", ["ov_genai.py"]),
     "onnxruntime-genai": (("4bit",), "onnx", ["ort_genai.py"]),
 }
 FIGURES = ("prompt_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_bytes")
