@@ -18,7 +18,8 @@ struct MatrixTile {
   uint64_t dwords;
   float* c;  // rows of 32 values; bytes: bits of int32
   uint64_t c_stride;
-  bool first;  // c begins at 0
+  bool first;           // c begins at 0
+  const float* absmax;  // of codes: [dwords / 32][32 rows]
   // Fetched into the second cache meanwhile: what will be read next.
   const void* ahead;
   uint64_t ahead_bytes;
@@ -38,6 +39,15 @@ struct MatrixTiles {
   // columns, the last ones filled up with zeros, one fma chain over the even and one over the odd ones, each
   // from 0; their sum is added to c. What is below 2^-126 counts as zero.
   void (*pairs)(const MatrixTile& tile);
+  // 4-bit weights as they are coded, by bf16: b holds c.bf16 of their codes, and c[t][r] continues by fma
+  // over blocks of 64 columns, the sum of pairs from 0 times absmax.
+  void (*codes)(const MatrixTile& tile);
+  // Columns as `b` of codes, and the absmax of their blocks, each times 1 / c.bf16_max.
+  void (*expand_codes[quant::kFormatCount])(const void* panel, uint64_t cols, uint64_t k_begin,
+                                            uint64_t k_count, int16_t* out, float* absmax);
+  // Kernels::gemv of bf16 values, in the order of codes.
+  void (*gemv_codes[quant::kFormatCount])(const void* panel_a, const void* panel_b, const float* x,
+                                          uint64_t cols, float* y_a, float* y_b);
   // 4-bit weights rounded to bf16 as `b` of pairs; k_begin and k_count are multiples of 64. Null elsewhere.
   void (*expand[quant::kFormatCount])(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
                                       uint32_t* out);

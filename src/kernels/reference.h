@@ -44,6 +44,9 @@ void few_bytes(const void* panel, const Kernels::FewBytes& tokens, uint64_t cols
 void tile_bytes(const Kernels::ByteTile& tile, float* c, uint64_t c_stride, bool first);
 void expand_int8_bytes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, uint8_t* out,
                        float* absmax);
+// Of a 4-bit panel: the code of a column of a row, and the absmax of a row's block.
+uint8_t four_bit_index(Format format, const void* panel, uint64_t cols, uint32_t row, uint64_t k);
+float scale_of(Format format, const void* panel, uint64_t cols, uint32_t row, uint64_t block);
 void tile_int8(const void* panel, uint64_t k_begin, const uint8_t* a, uint32_t tokens, uint64_t k_count,
                float* c, uint64_t c_stride);
 uint32_t take_heavy(int8_t* codes, uint64_t n, uint32_t* heavy, int32_t* sum);

@@ -30,6 +30,12 @@ int32_t int8_code(const void* panel, uint32_t row, uint64_t k) {
   return read<int8_t>(panel, quant::kInt8HeaderBytes + (k / 4 * kPanelRows + row) * 4 + k % 4);
 }
 
+float int8_result(int32_t sum, float scale, float scb) {
+  return static_cast<float>(sum) * (scale * scb) * kInt8Step;
+}
+
+}  // namespace
+
 uint8_t four_bit_index(Format format, const void* panel, uint64_t cols, uint32_t row, uint64_t k) {
   const uint64_t block = k / kBlockCols, j = k % kBlockCols / 8, i = k % 8;
   const uint64_t start = quant::is_nested(format)
@@ -42,12 +48,6 @@ uint8_t four_bit_index(Format format, const void* panel, uint64_t cols, uint32_t
 float scale_of(Format format, const void* panel, uint64_t cols, uint32_t row, uint64_t block) {
   return quant::block_scale(format, static_cast<const std::byte*>(panel), cols, row, block);
 }
-
-float int8_result(int32_t sum, float scale, float scb) {
-  return static_cast<float>(sum) * (scale * scb) * kInt8Step;
-}
-
-}  // namespace
 
 void quantize_int8(const float* x, uint64_t n, float threshold, int8_t* codes, float* scale) {
   const auto kept = [=](uint64_t k) {

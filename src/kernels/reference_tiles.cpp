@@ -69,6 +69,63 @@ void matrix_pairs(const MatrixTile& tile) {
   });
 }
 
+void matrix_codes(const MatrixTile& tile) {
+  for_sums(tile, [&](float y, uint32_t t, uint32_t row) {
+    for (uint64_t block = 0; block < tile.dwords * 2 / quant::kBlockCols; ++block) {
+      float sum = 0.0f;
+      for (uint64_t k = block * quant::kBlockCols; k < (block + 1) * quant::kBlockCols; k += kColumns)
+        sum = add_columns(
+            sum, kColumns,
+            [&](uint64_t i) {
+              return bf16_to_float(at<uint16_t>(tile.b, ((k + i) / 2 * kPanelRows + row) * 2 + (k + i) % 2));
+            },
+            [&](uint64_t i) { return bf16_to_float(at<uint16_t>(tile.a, place(tile, t, (k + i) * 2) / 2)); });
+      y = std::fma(sum, tile.absmax[block * kPanelRows + row], y);
+    }
+    return y;
+  });
+}
+
+float scale_of_codes(Format format, const void* panel, uint64_t cols, uint32_t row, uint64_t block) {
+  return scale_of(format, panel, cols, row, block) * (1.0f / quant::four_bit_code(format).bf16_max);
+}
+
+template <Format F>
+void expand_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                  float* absmax) {
+  const quant::FourBitCode& code = quant::four_bit_code(F);
+  for (uint64_t k = 0; k < k_count; ++k)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      out[(k / 2 * kPanelRows + row) * 2 + k % 2] =
+          static_cast<int16_t>(code.bf16[four_bit_index(F, panel, cols, row, k_begin + k)]);
+  for (uint64_t block = 0; block < k_count / quant::kBlockCols; ++block)
+    for (uint32_t row = 0; row < kPanelRows; ++row)
+      absmax[block * kPanelRows + row] =
+          scale_of_codes(F, panel, cols, row, k_begin / quant::kBlockCols + block);
+}
+
+template <Format F>
+void gemv_codes(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
+                float* y_b) {
+  const quant::FourBitCode& code = quant::four_bit_code(F);
+  for (uint32_t row = 0; row < kPanelRows; ++row) {
+    float y = 0.0f;
+    for (uint64_t block = 0; block < cols / quant::kBlockCols; ++block) {
+      float sum = 0.0f;
+      for (uint64_t k = block * quant::kBlockCols; k < (block + 1) * quant::kBlockCols; k += kColumns)
+        sum = add_columns(
+            sum, kColumns,
+            [&](uint64_t i) {
+              return bf16_to_float(code.bf16[four_bit_index(F, panel_a, cols, row, k + i)]);
+            },
+            [&](uint64_t i) { return x[k + i]; });
+      y = std::fma(sum, scale_of_codes(F, panel_a, cols, row, block), y);
+    }
+    y_a[row] = y;
+  }
+  if (panel_b != nullptr) gemv_codes<F>(panel_b, nullptr, x, cols, y_b, nullptr);
+}
+
 template <Format F>
 void expand_pairs(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, uint32_t* out) {
   float values[quant::kBlockCols * kPanelRows];
@@ -107,6 +164,12 @@ void gemv_pairs(const void* panel_a, const void* panel_b, const float* x, uint64
 constexpr MatrixTiles kTiles = {
     .bytes = matrix_bytes,
     .pairs = matrix_pairs,
+    .codes = matrix_codes,
+    .expand_codes = {nullptr, nullptr, nullptr, nullptr, expand_codes<Format::nf4>,
+                     expand_codes<Format::nf4_nested>, expand_codes<Format::fp4>,
+                     expand_codes<Format::fp4_nested>},
+    .gemv_codes = {nullptr, nullptr, nullptr, nullptr, gemv_codes<Format::nf4>,
+                   gemv_codes<Format::nf4_nested>, gemv_codes<Format::fp4>, gemv_codes<Format::fp4_nested>},
     .expand = {nullptr, nullptr, nullptr, nullptr, expand_pairs<Format::nf4>,
                expand_pairs<Format::nf4_nested>, expand_pairs<Format::fp4>, expand_pairs<Format::fp4_nested>},
     .gemv = {nullptr, nullptr, gemv_pairs<Format::bf16>, nullptr, gemv_pairs<Format::nf4>,

@@ -108,6 +108,11 @@ bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat&
   return known && route_of(format) == Route::dense && format.compute == Dtype::bf16 && dtype == Dtype::bf16;
 }
 
+bool multiplies_codes(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype) {
+  return kernels.matrix != nullptr && route_of(format) == Route::fixed && format.compute == Dtype::bf16 &&
+         dtype == Dtype::bf16;
+}
+
 void finish_row(const Product& product, Range panels) {
   const uint64_t first = (product.part->first_panel + panels.begin) * kPanelRows;
   const uint64_t count = (panels.end - panels.begin) * kPanelRows;

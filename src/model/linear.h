@@ -50,6 +50,10 @@ Route route_of(const plan::WeightFormat& format);
 // instruction for them.
 bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype);
 
+// Of the fixed route: weights as their codes rounded to bf16, and tokens of bf16, where there are matrix
+// tiles.
+bool multiplies_codes(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype);
+
 // Called by the member that finished the rows [begin, end) of all parts, for all tokens, as soon as it did.
 using Finished = std::function<void(Range rows)>;
 

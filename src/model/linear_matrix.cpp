@@ -18,12 +18,15 @@ using quant::kPanelRows;
 // Columns that a step takes, in dwords: expanded weights have an area of 32 KiB; of panels that are read as
 // they are stored, half a MiB of their tokens stays in the second cache.
 constexpr uint64_t kExpandedDwords = plan::kColumnBlock, kStoredDwords = 512;
+// Of 4-bit codes whole blocks, behind which their absmax have room too.
+constexpr uint64_t kCodeDwords = 7 * quant::kBlockCols / 2;
+static_assert(kCodeDwords * kPanelRows + 7 * kPanelRows <= plan::kColumnBlock * kPanelRows);
 static_assert(kMatrixTokenBlock % kernels::kMatrixTokens == 0 && kMatrixTokenBlock <= plan::kTokenBlock);
 // Rows of fewer bytes, filled up to a line, could take more than their share of the packed tokens' area.
 constexpr uint64_t kLeastColumns = 64;
 
 uint64_t dword_columns(const Product& product) {
-  return route_of(product) == Route::dense ? 2 : 4;
+  return route_of(product) == Route::dense || takes_codes(product) ? 2 : 4;
 }
 bool is_stored(const Product& product) {
   return product.part->format.format == quant::Format::int8 ||
@@ -65,8 +68,13 @@ const void* weights(const Product& product, const Step& step) {
       kernels.expand_trits(panel, step.k, step.count, reinterpret_cast<uint8_t*>(expanded));
       return expanded;
     default:
-      kernels.matrix->expand[format_index(product)](panel, product.part->padded_cols, step.k, step.count,
-                                                    reinterpret_cast<uint32_t*>(expanded));
+      if (takes_codes(product))
+        kernels.matrix->expand_codes[format_index(product)](panel, product.part->padded_cols, step.k,
+                                                            step.count, reinterpret_cast<int16_t*>(expanded),
+                                                            expanded + kCodeDwords * kPanelRows);
+      else
+        kernels.matrix->expand[format_index(product)](panel, product.part->padded_cols, step.k, step.count,
+                                                      reinterpret_cast<uint32_t*>(expanded));
       return expanded;
   }
 }
@@ -78,6 +86,8 @@ bool takes_matrix(const Product& product) {
   switch (route_of(product)) {
     case Route::dense:
       return takes_pairs(product);
+    case Route::fixed:
+      return takes_codes(product);
     case Route::int8:
       return product.part->padded_cols >= kLeastColumns;
     case Route::ternary:
@@ -88,6 +98,7 @@ bool takes_matrix(const Product& product) {
 }
 
 uint64_t matrix_columns(const Product& product) {
+  if (takes_codes(product)) return kCodeDwords * dword_columns(product);
   return (is_stored(product) ? kStoredDwords : kExpandedDwords) * dword_columns(product);
 }
 
@@ -105,18 +116,21 @@ void place_pairs(const Product& product, uint64_t first, uint32_t tokens) {
 
 void add_matrix(const Product& product, Step& step) {
   const kernels::MatrixTiles& matrix = *product.worker->kernels->matrix;
-  const bool pairs = route_of(product) == Route::dense;
+  const auto multiply = takes_codes(product)                ? matrix.codes
+                        : route_of(product) == Route::dense ? matrix.pairs
+                                                            : matrix.bytes;
   const void* b = weights(product, step);
-  (pairs ? matrix.pairs : matrix.bytes)({.b = b,
-                                         .a = tokens_at(product, step.block.first, step.k),
-                                         .a_stride = tokens_stride(product),
-                                         .tokens = step.block.tokens,
-                                         .dwords = step.count / dword_columns(product),
-                                         .c = step.sums,
-                                         .c_stride = kPanelRows,
-                                         .first = step.k == 0,
-                                         .ahead = step.upcoming.from(),
-                                         .ahead_bytes = step.upcoming.bytes()});
+  multiply({.b = b,
+            .a = tokens_at(product, step.block.first, step.k),
+            .a_stride = tokens_stride(product),
+            .tokens = step.block.tokens,
+            .dwords = step.count / dword_columns(product),
+            .c = step.sums,
+            .c_stride = kPanelRows,
+            .first = step.k == 0,
+            .absmax = product.worker->expand + kCodeDwords * kPanelRows,
+            .ahead = step.upcoming.from(),
+            .ahead_bytes = step.upcoming.bytes()});
 }
 
 }  // namespace rhapsode::model

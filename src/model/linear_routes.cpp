@@ -326,9 +326,11 @@ void run_vector(const Product& product, Range panels) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint64_t cols = product.part->padded_cols;
   const Route route = route_of(product);
-  if (route == Route::dense) {
+  if (route == Route::dense || takes_codes(product)) {
     const bool matrix = kernels.matrix != nullptr && takes_pairs(product);
-    const auto gemv = (matrix ? kernels.matrix->gemv : kernels.gemv)[format_index(product)];
+    const auto gemv = takes_codes(product)
+                          ? kernels.matrix->gemv_codes[format_index(product)]
+                          : (matrix ? kernels.matrix->gemv : kernels.gemv)[format_index(product)];
     return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
       gemv(a, b, product.x.data, cols, y_a, y_b);
     });
@@ -509,7 +511,7 @@ void add(const Product& product, Step& step) {
       if (takes_matrix(product)) return add_matrix(product, step);
       return takes_pairs(product) ? add_pairs(product, step) : add_dense(product, step);
     case Route::fixed:
-      return add_fixed(product, step);
+      return takes_matrix(product) ? add_matrix(product, step) : add_fixed(product, step);
     case Route::bytes:
       return add_bytes(product, step);
     case Route::ternary:
@@ -577,7 +579,7 @@ void pack(const Product& product) {
     if (is_one_call(product)) gather_marks(product, call_of(product, 0));
   }
   for (uint64_t group = groups.begin; group < groups.end; ++group) {
-    if (route == Route::dense)
+    if (route == Route::dense || takes_codes(product))
       pack_dense_group(product, group);
     else if (route == Route::fixed)
       pack_fixed_group(product, group);
@@ -602,6 +604,7 @@ void quantize_vector(const Product& product) {
       *reinterpret_cast<int32_t*>(row.scales) = narrow(product, 0, reinterpret_cast<int8_t*>(row.codes));
       return;
     case Route::fixed:
+      if (takes_codes(product)) return;
       return kernels.quantize_fixed(product.part->format.format, x, product.part->padded_cols,
                                     reinterpret_cast<int16_t*>(row.codes), row.scales);
     case Route::bytes:

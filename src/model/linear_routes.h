@@ -46,6 +46,9 @@ inline size_t format_index(const Product& product) {
 inline bool takes_pairs(const Product& product) {
   return multiplies_pairs(*product.worker->kernels, product.part->format, product.dtype);
 }
+inline bool takes_codes(const Product& product) {
+  return multiplies_codes(*product.worker->kernels, product.part->format, product.dtype);
+}
 // So few tokens of the ternary route are multiplied straight from rows of codes.
 inline bool has_code_rows(const Product& product) {
   return product.tokens <= kernels::kTernaryTokens;

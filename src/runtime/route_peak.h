@@ -15,7 +15,8 @@ inline devices::Instruction route_instruction(const kernels::Kernels& kernels,
       return model::multiplies_pairs(kernels, format, dtype) ? devices::Instruction::bf16
                                                              : devices::Instruction::fma;
     case model::Route::fixed:
-      return devices::Instruction::int16;
+      return model::multiplies_codes(kernels, format, dtype) ? devices::Instruction::bf16
+                                                             : devices::Instruction::int16;
     case model::Route::int8:
     case model::Route::bytes:
       return devices::Instruction::int8;

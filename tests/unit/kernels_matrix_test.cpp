@@ -31,6 +31,7 @@ struct Operands {
   uint64_t a_stride = (dwords + kMatrixDwords - 1) / kMatrixDwords * kMatrixBytes;
   std::vector<uint8_t> a = std::vector<uint8_t>((tokens + kMatrixRows - 1) / kMatrixRows * a_stride);
   std::vector<uint8_t> b = std::vector<uint8_t>(dwords * kRows * 4 + 64 * kRows, 0xff);
+  std::vector<float> absmax = std::vector<float>((dwords + 31) / 32 * kRows);  // of codes
 
   uint8_t* token(uint32_t t, uint64_t byte) {
     return a.data() + t / kMatrixRows * a_stride + byte / kMatrixLine * kMatrixBytes +
@@ -50,6 +51,7 @@ struct Operands {
               .c = c.data(),
               .c_stride = kStride,
               .first = begin == 0,
+              .absmax = absmax.data() + begin / 32 * kRows,
               .ahead = b.data(),
               .ahead_bytes = b.size()});
     };
@@ -161,19 +163,92 @@ TEST(KernelsMatrix, EvenAndOddColumnsHaveChainsOfTheirOwn) {
       ASSERT_EQ(at.multiply(set->matrix->pairs, 0)[row], 16777218.0f) << set->name;
 }
 
+// Of random codes and scales.
+std::vector<std::byte> four_bit_panel(Format format, uint64_t cols, std::mt19937& random) {
+  std::vector<uint8_t> codes(kRows * cols);
+  for (uint8_t& code : codes) code = random() % 16;
+  std::vector<std::byte> panel(quant::panel_bytes(format, cols));
+  quant::pack_four_bit_panel(format, codes, kRows, cols, panel);
+  std::vector<float> absmax(cols / 64);
+  for (uint32_t row = 0; row < kRows; ++row) {
+    for (float& scale : absmax) scale = std::fabs(some_value(random)) + 0.01f;
+    quant::set_block_scales(panel, row, absmax);
+  }
+  return panel;
+}
+
+TEST(KernelsMatrix, CodesAreSummedInBlocksAndScaled) {
+  std::mt19937 random(6);
+  const MatrixTiles& reference = *select_kernels("reference-amx").matrix;
+  for (const Format format : {Format::nf4, Format::fp4}) {
+    const auto index = static_cast<size_t>(format);
+    for (const uint64_t cols : {64u, 128u, 320u, 64u * 43}) {
+      const std::vector<std::byte> panel = four_bit_panel(format, cols, random);
+      for (const uint32_t tokens : {1u, 2u, 16u, 17u, 33u, 70u}) {
+        Operands at{tokens, cols / 2};
+        std::vector<float> x(tokens * cols);
+        for (uint32_t t = 0; t < tokens; ++t)
+          for (uint64_t k = 0; k < cols; ++k) {
+            x[t * cols + k] = round_to(Dtype::bf16, some_value(random));
+            const uint16_t bits = float_to_bf16(x[t * cols + k]);
+            std::memcpy(at.token(t, k * 2), &bits, sizeof bits);
+          }
+        reference.expand_codes[index](panel.data(), cols, 0, cols, reinterpret_cast<int16_t*>(at.b.data()),
+                                      at.absmax.data());
+        const std::vector<float> expected = at.multiply(reference.codes, 0);
+        for (const Kernels* set : sets_with_tiles()) {
+          std::vector<int16_t> b(cols * kRows);
+          std::vector<float> absmax(cols / 64 * kRows);
+          set->matrix->expand_codes[index](panel.data(), cols, 0, 64, b.data(), absmax.data());
+          if (cols > 64)
+            set->matrix->expand_codes[index](panel.data(), cols, 64, cols - 64, b.data() + 64 * kRows,
+                                             absmax.data() + kRows);
+          EXPECT_EQ(std::memcmp(b.data(), at.b.data(), b.size() * 2), 0) << set->name << cols;
+          EXPECT_TRUE(same_bits(absmax, at.absmax)) << set->name << cols;
+          for (const uint64_t split : {uint64_t{0}, cols / 128 * 32})
+            EXPECT_TRUE(same_bits(at.multiply(set->matrix->codes, split), expected))
+                << set->name << " tokens " << tokens << " cols " << cols << " split " << split;
+          std::vector<float> y(2 * kRows);
+          for (uint32_t t = 0; t < tokens; t += 7) {
+            const auto gemv = set->matrix->gemv_codes[index];
+            gemv(panel.data(), panel.data(), x.data() + t * cols, cols, y.data(), y.data() + kRows);
+            EXPECT_EQ(std::memcmp(y.data(), y.data() + kRows, kRows * 4), 0);
+            EXPECT_EQ(std::memcmp(y.data(), expected.data() + t * kStride, kRows * 4), 0)
+                << set->name << " token " << t << " cols " << cols;
+            gemv(panel.data(), nullptr, x.data() + t * cols, cols, y.data(), nullptr);
+            EXPECT_EQ(std::memcmp(y.data(), expected.data() + t * kStride, kRows * 4), 0) << set->name;
+          }
+        }
+      }
+    }
+  }
+}
+
+// What codes rounded to bf16 err by, beside what weights do that are rounded to bf16 after scaling.
+TEST(KernelsMatrix, CodesErrLessThanWeightsRoundedToBf16) {
+  for (const quant::FourBitCode* code : {&quant::kNf4, &quant::kFp4}) {
+    double of_codes = 0, of_weights = 0;
+    constexpr int kScales = 1000;
+    for (int i = 0; i < kScales; ++i) {
+      const float absmax = 1.0f + static_cast<float>(i) / kScales;
+      for (int c = 0; c < 16; ++c) {
+        const double exact = double{code->values[c]} * absmax;
+        of_codes += std::pow(double{bf16_to_float(code->bf16[c])} / code->bf16_max * absmax - exact, 2);
+        of_weights += std::pow(double{round_to(Dtype::bf16, code->values[c] * absmax)} - exact, 2);
+      }
+    }
+    std::printf("%s: codes in bf16 err by %.2g of what rounded weights do\n", code->name,
+                std::sqrt(of_codes / of_weights));
+    EXPECT_LT(std::sqrt(of_codes / of_weights), 0.4) << code->name;
+  }
+}
+
 TEST(KernelsMatrix, FourBitWeightsAreRoundedToBf16) {
   std::mt19937 random(5);
   for (const Format format : {Format::nf4, Format::fp4}) {
     for (const uint64_t cols : {64u, 128u, 320u, 64u * 43}) {
-      std::vector<uint8_t> codes(kRows * cols);
-      for (uint8_t& code : codes) code = random() % 16;
-      std::vector<std::byte> panel(quant::panel_bytes(format, cols));
-      quant::pack_four_bit_panel(format, codes, kRows, cols, panel);
-      std::vector<float> absmax(cols / 64), x(cols);
-      for (uint32_t row = 0; row < kRows; ++row) {
-        for (float& scale : absmax) scale = std::fabs(some_value(random)) + 0.01f;
-        quant::set_block_scales(panel, row, absmax);
-      }
+      const std::vector<std::byte> panel = four_bit_panel(format, cols, random);
+      std::vector<float> x(cols);
       for (float& value : x) value = round_to(Dtype::bf16, some_value(random));
       const auto index = static_cast<size_t>(format);
       std::vector<float> dequantized(kRows * cols);

@@ -90,16 +90,21 @@ void sum_tiles(const MatrixTile& at, const uint8_t* a, float* c, LinesAhead& ahe
   sums.end();
 }
 
-// All tokens by so many columns that a panel's part of them stays in the first cache. `configured`: the
-// tokens that tiles have rows for.
+// How many of the tokens that are left the next tiles take; `configured`: how many they have rows for.
+inline uint32_t configure_for(uint32_t left, uint32_t& configured) {
+  const uint32_t count = left < kMatrixTokens ? left : kMatrixTokens;
+  if (count != configured)
+    configure_tiles(count < kMatrixRows ? count : kMatrixRows,
+                    count <= kMatrixRows ? 0 : count - kMatrixRows);
+  configured = count;
+  return count;
+}
+
+// All tokens by so many columns that a panel's part of them stays in the first cache.
 template <class Products>
 void multiply_columns(const MatrixTile& at, LinesAhead& ahead, uint32_t& configured) {
   for (uint32_t t = 0; t < at.tokens; t += kMatrixTokens) {
-    const uint32_t count = at.tokens - t < kMatrixTokens ? at.tokens - t : kMatrixTokens;
-    if (count != configured)
-      configure_tiles(count < kMatrixRows ? count : kMatrixRows,
-                      count <= kMatrixRows ? 0 : count - kMatrixRows);
-    configured = count;
+    const uint32_t count = configure_for(at.tokens - t, configured);
     const auto* a = static_cast<const uint8_t*>(at.a) + t / kMatrixRows * at.a_stride;
     float* c = at.c + t * at.c_stride;
     if (count > kMatrixRows) {
@@ -195,6 +200,15 @@ void gemv_stored_pairs(const void* panel_a, const void* panel_b, const float* x,
   }
 }
 
+}  // namespace
+}  // namespace rhapsode::kernels
+
+// Written in terms of the tiles above.
+#include "kernels/isa/vec_amx_codes.h"
+
+namespace rhapsode::kernels {
+namespace {
+
 template <class Products>
 uint64_t probe_tiles(uint64_t rounds, uint64_t per_dword) {
   configure_tiles(kMatrixRows, kMatrixRows);
@@ -217,6 +231,12 @@ uint64_t probe_int8_tiles(uint64_t rounds) {
 constexpr MatrixTiles kMatrixTiles = {
     .bytes = multiply_matrix<ByteProducts>,
     .pairs = multiply_matrix<PairProducts>,
+    .codes = multiply_codes,
+    .expand_codes = {nullptr, nullptr, nullptr, nullptr, expand_codes<Format::nf4>,
+                     expand_codes<Format::nf4_nested>, expand_codes<Format::fp4>,
+                     expand_codes<Format::fp4_nested>},
+    .gemv_codes = {nullptr, nullptr, nullptr, nullptr, gemv_codes<Format::nf4>,
+                   gemv_codes<Format::nf4_nested>, gemv_codes<Format::fp4>, gemv_codes<Format::fp4_nested>},
     .expand = {nullptr, nullptr, nullptr, nullptr, expand_four_bit_pairs<Format::nf4, LowerHalf::earlier>,
                expand_four_bit_pairs<Format::nf4_nested, LowerHalf::earlier>,
                expand_four_bit_pairs<Format::fp4, LowerHalf::earlier>,
@@ -251,7 +271,7 @@ bool amx_sums_are_blocks() {
   float found[kMatrixRows * kPanelRows];
   __builtin_memcpy(found, c, sizeof c);
   multiply_matrix<PairProducts>(
-      {b, a, kMatrixBytes, kMatrixRows, kMatrixDwords, found, kPanelRows, false, nullptr, 0});
+      {b, a, kMatrixBytes, kMatrixRows, kMatrixDwords, found, kPanelRows, false, nullptr, nullptr, 0});
   const auto value = [](uint16_t bf16) { return __builtin_bit_cast(float, uint32_t{bf16} << 16); };
   for (uint32_t t = 0; t < kMatrixRows; ++t)
     for (uint32_t row = 0; row < kPanelRows; ++row) {

@@ -210,7 +210,7 @@ struct FewFourBit {
 template <Format Fmt>
 void few_fixed(const void* panel, const Kernels::FewCodes& tokens, uint64_t cols, float* y,
                uint64_t y_stride) {
-  const FewFixedTokens codes{code_table(quant::four_bit_code(Fmt)), tokens};
+  const FewFixedTokens codes{code_table(quant::four_bit_code(Fmt).fixed), tokens};
   run_rows<kFewTokens>(tokens.tokens, FewFourBit<Fmt, FewFixedTokens>{static_cast<const uint8_t*>(panel),
                                                                       codes, cols, y, y_stride});
 }

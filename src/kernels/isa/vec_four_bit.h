@@ -183,7 +183,8 @@ inline void gemv_of_panels(const void* panel_a, const void* panel_b, const Token
 template <Format Fmt>
 void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                 uint64_t cols, float* y_a, float* y_b) {
-  const FixedToken token{code_table(quant::four_bit_code(Fmt)), static_cast<const int16_t*>(codes), scales};
+  const FixedToken token{code_table(quant::four_bit_code(Fmt).fixed), static_cast<const int16_t*>(codes),
+                         scales};
   gemv_of_panels<Fmt>(panel_a, panel_b, token, cols, y_a, y_b);
 }
 

@@ -68,16 +68,17 @@ void dot_digits(const void* panel, const int8_t* high, const int8_t* low, uint64
   });
 }
 
-// A 4-bit code table as two tables of bytes: the halves of its fixed-point values.
+// A table of words for 4-bit codes as two tables of bytes: their halves.
 struct CodeTable {
   I low;
   I high;
 };
-inline CodeTable code_table(const quant::FourBitCode& code) {
+template <class T>
+inline CodeTable code_table(const T (&words)[16]) {
   uint8_t low[16], high[16];
   for (uint32_t i = 0; i < 16; ++i) {
-    low[i] = static_cast<uint8_t>(code.fixed[i] & 255);
-    high[i] = static_cast<uint8_t>(code.fixed[i] >> 8 & 255);
+    low[i] = static_cast<uint8_t>(words[i] & 255);
+    high[i] = static_cast<uint8_t>(words[i] >> 8 & 255);
   }
   return {splat_table(low), splat_table(high)};
 }
@@ -183,10 +184,10 @@ inline void for_eights(const void* panel, uint64_t cols, uint64_t k_begin, uint6
   }
 }
 
+// The words of a table as out[k / 2][32][2].
 template <Format Fmt>
-void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
-                        float* absmax) {
-  const CodeTable table = code_table(quant::four_bit_code(Fmt));
+inline void expand_words(const CodeTable& table, const void* panel, uint64_t cols, uint64_t k_begin,
+                         uint64_t k_count, int16_t* out, float* absmax) {
   for_eights<Fmt>(panel, cols, k_begin, k_count, absmax, [&](uint64_t k, uint32_t v, I dwords, F) {
     int16_t* pair = out + k * kPanelRows + v * kWidth * 2;
     const FourColumns low = look_up(table, low_nibbles(dwords));
@@ -196,6 +197,12 @@ void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint
     store_dwords(pair + kPanelRows * 4, even_dwords(high.first, high.second));
     store_dwords(pair + kPanelRows * 6, odd_dwords(high.first, high.second));
   });
+}
+
+template <Format Fmt>
+void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                        float* absmax) {
+  expand_words<Fmt>(code_table(quant::four_bit_code(Fmt).fixed), panel, cols, k_begin, k_count, out, absmax);
 }
 
 // Columns 8j to 8j + 7 of 8 or 16 rows: the nibbles of their dwords as floats, times absmax.

@@ -1,0 +1,165 @@
+// 4-bit weights as codes rounded to bf16, by bf16 tokens, as kernels/matrix_tiles.h has it: a tile's sums of
+// 64 columns are scaled by the rows' absmax. Included by vec_amx.h.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace rhapsode::kernels {
+namespace {
+
+constexpr uint64_t kBlockDwords = kBlockCols / 2;
+
+template <Format Fmt>
+void expand_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
+                  float* absmax) {
+  constexpr const quant::FourBitCode& code = quant::four_bit_code(Fmt);
+  expand_words<Fmt>(code_table(code.bf16), panel, cols, k_begin, k_count, out, absmax);
+  const F inverse = splat(1.0f / code.bf16_max);
+  for (uint64_t i = 0; i < k_count / kBlockCols * kPanelRows; i += kWidth)
+    store(absmax + i, load(absmax + i) * inverse);
+}
+
+// Sums of one block's products, [tokens][32 rows].
+using BlockSums = float[kMatrixTokens][kPanelRows];
+
+template <bool Both>
+inline void sum_block(const MatrixTile& at, const uint8_t* a, uint64_t block, BlockSums& sums) {
+  MatrixTile of_block = at;
+  of_block.c_stride = kPanelRows;
+  of_block.first = true;
+  const TileSums<PairProducts, Both> tiles{of_block, a, sums[0]};
+  tiles.begin();
+  for (uint64_t k = block * kBlockDwords; k < (block + 1) * kBlockDwords; k += kMatrixDwords)
+    tiles.add(static_cast<const uint8_t*>(at.b) + k * kDwordBytes, k);
+  tiles.end();
+}
+
+inline void add_block(const MatrixTile& at, uint32_t tokens, uint64_t block, const BlockSums& sums,
+                      float* c) {
+  F absmax[kPanelVectors];
+  for (uint32_t v = 0; v < kPanelVectors; ++v) absmax[v] = load(at.absmax + block * kPanelRows + v * kWidth);
+  const bool start = at.first && block == 0;
+  for (uint32_t t = 0; t < tokens; ++t, c += at.c_stride)
+    at_each<kPanelVectors>([&](auto vector) {
+      constexpr uint32_t v = decltype(vector)::value;
+      float* y = c + v * kWidth;
+      store(y, fma(load(sums[t] + v * kWidth), absmax[v], start ? zero() : load(y)));
+    });
+}
+
+// A block's sums are scaled while the tiles of the next are multiplied.
+template <bool Both>
+void multiply_blocks(const MatrixTile& at, uint32_t tokens, const uint8_t* a, float* c, LinesAhead& ahead) {
+  alignas(64) BlockSums sums[2];
+  const uint64_t blocks = at.dwords / kBlockDwords;
+  for (uint64_t block = 0; block < blocks; ++block) {
+    ahead.fetch(), ahead.fetch();  // of two times 16 dwords
+    sum_block<Both>(at, a, block, sums[block % 2]);
+    if (block > 0) add_block(at, tokens, block - 1, sums[(block - 1) % 2], c);
+  }
+  add_block(at, tokens, blocks - 1, sums[(blocks - 1) % 2], c);
+}
+
+void multiply_codes(const MatrixTile& at) {
+  LinesAhead ahead(at);
+  uint32_t configured = 0;
+  for (uint32_t t = 0; t < at.tokens; t += kMatrixTokens) {
+    const uint32_t count = configure_for(at.tokens - t, configured);
+    const auto* a = static_cast<const uint8_t*>(at.a) + t / kMatrixRows * at.a_stride;
+    float* c = at.c + t * at.c_stride;
+    if (count > kMatrixRows) {
+      multiply_blocks<true>(at, count, a, c, ahead);
+    } else {
+      multiply_blocks<false>(at, count, a, c, ahead);
+    }
+  }
+  release_tiles();
+}
+
+// c.bf16 as floats.
+template <Format Fmt>
+struct CodeValues {
+  float values[16];
+  constexpr CodeValues() : values() {
+    for (uint32_t i = 0; i < 16; ++i)
+      values[i] = __builtin_bit_cast(float, uint32_t{quant::four_bit_code(Fmt).bf16[i]} << 16);
+  }
+};
+template <Format Fmt>
+constexpr CodeValues<Fmt> kCodeValues;
+
+// The sums of one vector of rows.
+struct CodeSums {
+  F even, odd, block, y;
+
+  // Columns 8j to 8j + 7, whose nibbles a dword holds: the low ones of its bytes, then the high ones.
+  void add(const Table16& table, I dwords, const float* x) {
+    even = fma(look_up(table, dwords), splat_from(x), even);
+    odd = fma(look_up(table, shift_right<8>(dwords)), splat_from(x + 1), odd);
+    even = fma(look_up(table, shift_right<16>(dwords)), splat_from(x + 2), even);
+    odd = fma(look_up(table, shift_right<24>(dwords)), splat_from(x + 3), odd);
+    even = fma(look_up(table, shift_right<4>(dwords)), splat_from(x + 4), even);
+    odd = fma(look_up(table, shift_right<12>(dwords)), splat_from(x + 5), odd);
+    even = fma(look_up(table, shift_right<20>(dwords)), splat_from(x + 6), even);
+    odd = fma(look_up(table, shift_right<28>(dwords)), splat_from(x + 7), odd);
+  }
+};
+
+// One token. The sums of two panels take turns, since each product waits for the one before it.
+template <Format Fmt, uint32_t Panels>
+void gemv_codes_of(const uint8_t* const* panels, const float* x, uint64_t cols, float* const* y) {
+  const Table16 table = table16(kCodeValues<Fmt>.values);
+  const F inverse = splat(1.0f / quant::four_bit_code(Fmt).bf16_max);
+  const PanelScales<Fmt> scales[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
+  CodeSums sums[Panels][kPanelVectors];
+  const auto each = [&](auto work) {
+    at_each<Panels * kPanelVectors>([&](auto at) {
+      constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+      work(sums[p][v], p, v);
+    });
+  };
+  each([](CodeSums& sum, uint32_t, uint32_t) { sum.even = sum.odd = sum.block = sum.y = zero(); });
+  for (uint64_t index = 0; index < cols / kBlockCols; ++index, x += kBlockCols) {
+    F absmax[Panels][kPanelVectors];
+    const uint8_t* codes[Panels];
+    for (uint32_t p = 0; p < Panels; ++p) {
+      const uint8_t* block = first_block<Fmt>(panels[p], cols) + index * kBlockStride<Fmt>;
+      scales[p].absmax(block, index, absmax[p]);
+      codes[p] = block + kScaleBytes<Fmt>;
+    }
+#pragma GCC unroll 1
+    for (uint32_t half = 0; half < 2; ++half) {
+#pragma GCC unroll 1
+      for (uint32_t j = half * 4; j < half * 4 + 4; ++j)
+        each([&](CodeSums& sum, uint32_t p, uint32_t v) {
+          const uint8_t* line = code_dwords(codes[p], v, j);
+          prefetch_unpacked(line);
+          sum.add(table, load_dwords(line), x + 8 * j);
+        });
+      each([](CodeSums& sum, uint32_t, uint32_t) {
+        sum.block = sum.block + (sum.even + sum.odd);
+        sum.even = sum.odd = zero();
+      });
+    }
+    each([&](CodeSums& sum, uint32_t p, uint32_t v) {
+      sum.y = fma(sum.block, absmax[p][v] * inverse, sum.y);
+      sum.block = zero();
+    });
+  }
+  each([&](CodeSums& sum, uint32_t p, uint32_t v) { store(y[p] + v * kWidth, sum.y); });
+}
+
+template <Format Fmt>
+void gemv_codes(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
+                float* y_b) {
+  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
+  float* y[2] = {y_a, y_b};
+  if (panel_b != nullptr) {
+    gemv_codes_of<Fmt, 2>(panels, x, cols, y);
+  } else {
+    gemv_codes_of<Fmt, 1>(panels, x, cols, y);
+  }
+}
+
+}  // namespace
+}  // namespace rhapsode::kernels
