@@ -253,8 +253,8 @@ void pack_int8_group(const Product& product, uint64_t group) {
     quantize_int8_token(product, first + t, rows + t * cols, int8_tokens(product).scales + first + t, last);
   if (takes_matrix(product)) return pack_byte_rows(product, group, rows);
   if (product.worker->kernels->take_heavy != nullptr) take_heavy(product, group, rows);
-  for (uint64_t at = 0; at < tokens * cols && keeps_codes(product, group); ++at)
-    rows[at] = static_cast<int8_t>(rows[at] ^ -128);  // + 128
+  const uint64_t moved = keeps_codes(product, group) ? tokens * cols : 0;
+  for (uint64_t at = 0; at < moved; ++at) rows[at] = static_cast<int8_t>(rows[at] ^ -128);  // + 128
   pack_byte_rows(product, group, rows);
 }
 
