@@ -14,6 +14,7 @@
 #include "runtime/generate.h"
 #include "runtime/params.h"
 #include "runtime/perplexity.h"
+#include "support/scratch.h"
 
 namespace rhapsode {
 namespace {
@@ -46,12 +47,13 @@ const Case kCases[] = {
      1e-5},
 };
 
-class SmolLm2Quantized : public testing::TestWithParam<Case> {
+class SmolLm2Quantized : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     const char* directory = std::getenv("RHAPSODE_SMOLLM2");
     ASSERT_NE(directory, nullptr) << "run ./dev test real: it fetches the model";
-    const std::string file = ::testing::TempDir() + "smollm2-" + GetParam().name + ".yaml";
+    const testing::Scratch scratch;
+    const std::string file = scratch.file("smollm2.yaml");
     std::ofstream yaml(file);
     yaml << "generator:\n  active_model: smollm2\n  models:\n    smollm2:\n      type: huggingface\n"
          << "      model_id: \"" << directory << "\"\n      torch_dtype: float32\n      do_sample: false\n"
@@ -110,7 +112,7 @@ TEST_P(SmolLm2Quantized, PerplexityIsTheLibrarys) {
   EXPECT_LE(found.nll, *std::max_element(right.begin(), right.end()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, SmolLm2Quantized, testing::ValuesIn(kCases), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Formats, SmolLm2Quantized, ::testing::ValuesIn(kCases), [](const auto& info) {
   std::string name = info.param.name;
   for (char& c : name)
     if (c == '-') c = '_';

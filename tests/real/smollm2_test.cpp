@@ -12,6 +12,7 @@
 #include "runtime/generate.h"
 #include "runtime/params.h"
 #include "runtime/perplexity.h"
+#include "support/scratch.h"
 
 namespace rhapsode {
 namespace {
@@ -21,12 +22,13 @@ constexpr double kNllTolerance = 1e-5;
 // Below this gap between the best two logits float32 rounding may decide.
 constexpr double kMargin = 1e-3;
 
-class SmolLm2 : public testing::Test {
+class SmolLm2 : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     const char* directory = std::getenv("RHAPSODE_SMOLLM2");
     if (directory == nullptr) return;
-    const std::string file = ::testing::TempDir() + "smollm2.yaml";
+    const testing::Scratch scratch;  // other tests run beside this one, each in a process
+    const std::string file = scratch.file("smollm2.yaml");
     std::ofstream(file)
         << "generator:\n  active_model: smollm2\n  models:\n    smollm2:\n      type: huggingface\n"
         << "      model_id: \"" << directory << "\"\n      torch_dtype: float32\n      do_sample: false\n"
