@@ -132,11 +132,14 @@ constexpr std::array kLoading = {
         .transformers_default = "\"hf-exact\"",
         .section = kBeyond,
         .effect =
-            "How 4-bit weights are multiplied. fast: 16-bit fixed point where the compute dtype has 16 bits, "
-            "with an error below that of rounding to bfloat16. int8: weights in 7 bits, activations in 8 "
-            "bits "
-            "of their block's maximum; faster, and an error of 1 to 3 % of a product. hf-exact: dequantize, "
-            "then sum in float32, as bitsandbytes does; slower."},
+            "How 4-bit weights are multiplied. fast: 16-bit fixed point where the compute dtype has 16 bits "
+            "(on "
+            "CPUs with AMX codes in bfloat16, of bfloat16 models), with an error below that of rounding to "
+            "bfloat16. int8: weights in 7 bits, activations in 8 bits of their block's maximum; faster, but "
+            "for "
+            "prompts on CPUs with AMX, and an error of 1 to 3 % of a product. hf-exact: dequantize, then sum "
+            "in "
+            "float32, as bitsandbytes does; slower, but for prompts on CPUs with AMX."},
     Key{.name = "llm_int8_outliers",
         .alias = "",
         .slot = &M::llm_int8_outliers,

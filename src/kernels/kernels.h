@@ -2,7 +2,7 @@
 //
 // Order of summation. Every sum is written in one order that depends on the shape alone, and every kernel set
 // follows it, so results are equal bit for bit across reference, AVX2 and AVX-512, across batch sizes and
-// thread counts. Sets with matrix tiles differ in one product, as matrix_tiles.h has it.
+// thread counts. Sets with matrix tiles differ in products of bf16, as matrix_tiles.h has it.
 //   * matrix products: one chain of fp32 fused multiply-adds per output element, k ascending;
 //   * attention scores: one fma chain over d ascending; values: one over tokens ascending;
 //   * row reductions (norms, softmax sums): 16 partial sums, element i goes to partial i % 16 (by fma where a

@@ -553,7 +553,8 @@ void run_panels(const Product& product, Range panels, TokenBlock block) {
         step.upcoming = upcoming(panel + 1, k);
       else if (k + columns < cols)
         step.upcoming = upcoming(panels.begin, k + columns);
-      else if (panels.end < product.part->panels)  // what this member takes next, as a rule
+      else if (takes_matrix(product) && block.tokens >= kernels::kMatrixTokens &&
+               panels.end < product.part->panels)  // what this member takes next, as a rule
         step.upcoming = upcoming(panels.end, 0);
       add(product, step);
     }

@@ -125,12 +125,14 @@ class Knobs {
     const plan::Formats& formats = session_.plan().formats;
     const bool four_bit = formats.quantization == config::Quantization::nf4 ||
                           formats.quantization == config::Quantization::fp4;
-    if (formats.exact && four_bit) {
+    // Matrix tiles multiply bf16 models' weights under fast and hf-exact alike, and nothing of int8's.
+    const bool tiles = session_.assembly().kernels->matrix != nullptr && formats.dtype == Dtype::bf16;
+    if (formats.exact && four_bit && !tiles) {
       const double faster = result_.roofline.fma.median / result_.roofline.int16.median;
       add(out, "numerics", "numerics: fast", phase.layers_ms() * (1.0 - faster),
           "16-bit fixed point multiplies that much faster here");
     }
-    if (!formats.exact && !formats.bytes && four_bit) {
+    if (!formats.exact && !formats.bytes && four_bit && !tiles) {
       const double faster = result_.roofline.int16.median / result_.roofline.int8.median;
       add(out, "numerics", "numerics: int8", phase.layers_ms() * (1.0 - faster),
           "int8 activations multiply that much faster here; a product errs by 1 to 3 %");
