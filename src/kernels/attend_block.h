@@ -9,6 +9,14 @@ namespace rhapsode::kernels {
 
 // Tokens of one KV block; K is stored as [d][kBlockTokens], V as [kBlockTokens][d].
 constexpr uint32_t kBlockTokens = 64;
+// Floats of scratch a query row: scores, or weights in three parts of bf16; and q in bf16.
+constexpr uint32_t kAttendScratch = kBlockTokens * 3 / 2;
+constexpr uint64_t attend_scratch(uint64_t head_dim) {
+  return kAttendScratch + (head_dim + 31) / 32 * 16;
+}
+// There is room for a multiple of so many rows of o and scratch; what the rows behind the last one hold is
+// unspecified.
+constexpr uint32_t kAttendRows = 32;
 
 // One kv head's block of keys and values and the query rows that look at it.
 struct AttendBlock {
@@ -35,7 +43,8 @@ struct AttendBlock {
   float* m;
   float* l;
   float* o;
-  float* scores;  // scratch, [queries][kBlockTokens]; unspecified afterwards
+  float* scratch;     // [queries][attend_scratch]; unspecified afterwards
+  bool same_queries;  // as in the call before, which left its scratch here
 };
 
 }  // namespace rhapsode::kernels

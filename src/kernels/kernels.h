@@ -262,7 +262,7 @@ struct Kernels {
   void (*load)(Dtype D, const void* in, uint64_t n, float* out);
 
   void (*attend_block)(const AttendBlock& block);
-  // Merges the state (m2, l2, o2) of a later chunk into (m, l, o): rows of head_dim. m2 = -inf: nothing seen.
+  // Merges (m2, l2, o2) of a later chunk into (m, l, o) [head_dim]; where one is empty (-inf): the other.
   void (*attend_merge)(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2);
   // out = R(o / l)
   void (*attend_finish)(Dtype D, uint32_t head_dim, float l, const float* o, float* out);

@@ -31,6 +31,9 @@ constexpr uint64_t kMatrixLine = kMatrixDwords * 4;
 constexpr uint64_t kMatrixBytes = kMatrixRows * kMatrixLine;  // of such tokens and dwords
 constexpr uint32_t kMatrixTokens = 2 * kMatrixRows;           // whole pairs of them are fastest
 
+// Attention to a bf16 cache has the order of `pairs` in sets with tiles: scores over 32 dims at a time;
+// values over 32 tokens, those that a row does not see being zeros, by the first 8 bits of their weights,
+// then by the next 8 and by the last 8. Before that, o = fma(o, exp(m - m'), 0).
 struct MatrixTiles {
   // Signed bytes; exact sums.
   void (*bytes)(const MatrixTile& tile);

@@ -2,11 +2,22 @@
 // Internal to src/kernels; the other folders go through kernels.h.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels::reference {
 
 constexpr uint32_t kGemmTokens = 4;
+
+// sum + the products of 32 columns, or fewer, in the order of matrix tiles of pairs.
+constexpr uint64_t kPairColumns = 2 * kMatrixDwords;
+template <class Weight, class Value>
+float add_pair_columns(float sum, uint64_t count, Weight weight, Value value) {
+  float halves[2] = {0.0f, 0.0f};
+  for (uint64_t i = 0; i < count; ++i) halves[i % 2] = std::fma(value(i), weight(i), halves[i % 2]);
+  return sum + (halves[0] + halves[1]);
+}
 
 template <Format F>
 void gemv(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a, float* y_b);
@@ -91,6 +102,7 @@ void store(Dtype D, const float* x, uint64_t n, void* out);
 void load(Dtype D, const void* in, uint64_t n, float* out);
 
 void attend_block(const AttendBlock& block);
+void attend_block_tiles(const AttendBlock& block);  // of sets with matrix tiles
 void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2);
 void attend_finish(Dtype D, uint32_t head_dim, float l, const float* o, float* out);
 

@@ -44,15 +44,6 @@ void matrix_bytes(const MatrixTile& tile) {
   });
 }
 
-// sum + the products of 32 columns, or fewer.
-template <class Weight, class Value>
-float add_columns(float sum, uint64_t count, Weight weight, Value value) {
-  float halves[2] = {0.0f, 0.0f};
-  for (uint64_t i = 0; i < count; ++i) halves[i % 2] = std::fma(value(i), weight(i), halves[i % 2]);
-  return sum + (halves[0] + halves[1]);
-}
-constexpr uint64_t kColumns = 2 * kMatrixDwords;
-
 void matrix_pairs(const MatrixTile& tile) {
   for_sums(tile, [&](float sum, uint32_t t, uint32_t row) {
     const auto value = [&](uint64_t i) {
@@ -61,9 +52,9 @@ void matrix_pairs(const MatrixTile& tile) {
     const auto weight = [&](uint64_t i) {
       return bf16_to_float(at<uint16_t>(tile.b, (i / 2 * kPanelRows + row) * 2 + i % 2));
     };
-    for (uint64_t k = 0; k < tile.dwords * 2; k += kColumns)
-      sum = add_columns(
-          sum, std::min(kColumns, tile.dwords * 2 - k), [&](uint64_t i) { return weight(k + i); },
+    for (uint64_t k = 0; k < tile.dwords * 2; k += kPairColumns)
+      sum = add_pair_columns(
+          sum, std::min(kPairColumns, tile.dwords * 2 - k), [&](uint64_t i) { return weight(k + i); },
           [&](uint64_t i) { return value(k + i); });
     return sum;
   });
@@ -73,9 +64,9 @@ void matrix_codes(const MatrixTile& tile) {
   for_sums(tile, [&](float y, uint32_t t, uint32_t row) {
     for (uint64_t block = 0; block < tile.dwords * 2 / quant::kBlockCols; ++block) {
       float sum = 0.0f;
-      for (uint64_t k = block * quant::kBlockCols; k < (block + 1) * quant::kBlockCols; k += kColumns)
-        sum = add_columns(
-            sum, kColumns,
+      for (uint64_t k = block * quant::kBlockCols; k < (block + 1) * quant::kBlockCols; k += kPairColumns)
+        sum = add_pair_columns(
+            sum, kPairColumns,
             [&](uint64_t i) {
               return bf16_to_float(at<uint16_t>(tile.b, ((k + i) / 2 * kPanelRows + row) * 2 + (k + i) % 2));
             },
@@ -112,9 +103,9 @@ void gemv_codes(const void* panel_a, const void* panel_b, const float* x, uint64
     float y = 0.0f;
     for (uint64_t block = 0; block < cols / quant::kBlockCols; ++block) {
       float sum = 0.0f;
-      for (uint64_t k = block * quant::kBlockCols; k < (block + 1) * quant::kBlockCols; k += kColumns)
-        sum = add_columns(
-            sum, kColumns,
+      for (uint64_t k = block * quant::kBlockCols; k < (block + 1) * quant::kBlockCols; k += kPairColumns)
+        sum = add_pair_columns(
+            sum, kPairColumns,
             [&](uint64_t i) {
               return bf16_to_float(code.bf16[four_bit_index(F, panel_a, cols, row, k + i)]);
             },
@@ -141,10 +132,10 @@ void expand_pairs(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k
 template <Format F>
 void gemv_pairs(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
                 float* y_b) {
-  float values[kColumns * kPanelRows];
+  float values[kPairColumns * kPanelRows];
   for (uint32_t row = 0; row < kPanelRows; ++row) y_a[row] = 0.0f;
-  for (uint64_t k = 0; k < cols; k += kColumns) {
-    const uint64_t count = std::min(kColumns, cols - k);
+  for (uint64_t k = 0; k < cols; k += kPairColumns) {
+    const uint64_t count = std::min(kPairColumns, cols - k);
     if constexpr (F == Format::bf16) {
       expand<F>(panel_a, cols, k, count, values);
     } else {
@@ -154,7 +145,7 @@ void gemv_pairs(const void* panel_a, const void* panel_b, const float* x, uint64
         values[i] = round_to(Dtype::bf16, block[k % quant::kBlockCols * kPanelRows + i]);
     }
     for (uint32_t row = 0; row < kPanelRows; ++row)
-      y_a[row] = add_columns(
+      y_a[row] = add_pair_columns(
           y_a[row], count, [&](uint64_t i) { return values[i * kPanelRows + row]; },
           [&](uint64_t i) { return x[k + i]; });
   }
@@ -184,6 +175,7 @@ const Kernels& reference_with_tiles() {
     Kernels kernels = kReference;
     kernels.name = "reference-amx";
     kernels.matrix = &reference::kTiles;
+    kernels.attend_block = reference::attend_block_tiles;
     return kernels;
   }();
   return set;

@@ -13,6 +13,11 @@ using kernels::kBlockTokens;
 constexpr uint64_t kChunkTokens = plan::kChunkBlocks * kBlockTokens;
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
+// Softmax so far, as kernels::AttendBlock has it.
+struct State {
+  float *m, *l, *o;
+};
+
 // This member's working rows; sizes as in plan::workspace_layout.
 struct Scratch {
   Scratch(float* base, uint32_t rows, uint64_t head_dim) {
@@ -21,13 +26,15 @@ struct Scratch {
       base += round_up(floats, 16);
       return at;
     };
-    q = take(rows * head_dim), o = take(rows * head_dim), chunk_o = take(rows * head_dim);
-    scores = take(rows * kBlockTokens);
-    m = take(rows), l = take(rows), chunk_m = take(rows), chunk_l = take(rows);
+    const uint64_t room = round_up(rows, kernels::kAttendRows);
+    q = take(rows * head_dim), all.o = take(room * head_dim), chunk.o = take(room * head_dim);
+    scratch = take(room * kernels::attend_scratch(head_dim));
+    all.m = take(rows), all.l = take(rows), chunk.m = take(rows), chunk.l = take(rows);
     begin = reinterpret_cast<uint32_t*>(take(rows));
     end = reinterpret_cast<uint32_t*>(take(rows));
   }
-  float *q, *o, *chunk_o, *scores, *m, *l, *chunk_m, *chunk_l;
+  float *q, *scratch;
+  State all, chunk;  // of the chunks so far, and of one
   uint32_t *begin, *end;
 };
 
@@ -59,45 +66,43 @@ class ItemRun {
                   group_ * d * sizeof(float));
   }
 
-  // State of one chunk into chunk_m, chunk_l, chunk_o.
-  void run_chunk(uint64_t chunk) {
-    std::fill_n(s_.chunk_m, rows_, kNothing);
-    std::fill_n(s_.chunk_l, rows_, 0.0f);
-    std::fill_n(s_.chunk_o, rows_ * spec_.head_dim, 0.0f);
+  void run_chunk(uint64_t chunk, const State& state) {
+    std::fill_n(state.m, rows_, kNothing);
+    std::fill_n(state.l, rows_, 0.0f);
+    std::fill_n(state.o, rows_ * spec_.head_dim, 0.0f);
     const uint64_t seen = (visible(position(item_.tokens - 1), 0).end + kBlockTokens - 1) / kBlockTokens;
     const uint64_t end = std::min((chunk + 1) * plan::kChunkBlocks, seen);
     for (uint64_t b = chunk * plan::kChunkBlocks; b < end; ++b)
-      if (set_ranges(b * kBlockTokens)) run_block(b, b + 1 < end);
+      if (set_ranges(b * kBlockTokens)) run_block(b, b + 1 < end, state);
   }
 
   void run_all() {
-    std::fill_n(s_.m, rows_, kNothing);
-    std::fill_n(s_.l, rows_, 0.0f);
-    std::fill_n(s_.o, rows_ * spec_.head_dim, 0.0f);
     const uint32_t window = layer_.spec->layers[layer_.layer].window;
     const uint64_t first = visible(position(0), window).begin / kChunkTokens;
     const uint64_t chunks = chunk_count(position(item_.tokens - 1) + 1);
     const uint32_t d = static_cast<uint32_t>(spec_.head_dim);
-    for (uint64_t chunk = first; chunk < chunks; ++chunk) {
-      run_chunk(chunk);
+    const State &all = s_.all, &one = s_.chunk;
+    run_chunk(first, all);
+    for (uint64_t chunk = first + 1; chunk < chunks; ++chunk) {
+      run_chunk(chunk, one);
       for (uint32_t r = 0; r < rows_; ++r)
-        if (s_.chunk_m[r] != kNothing)
-          layer_.kernels->attend_merge(d, s_.m + r, s_.l + r, s_.o + uint64_t{r} * d, s_.chunk_m[r],
-                                       s_.chunk_l[r], s_.chunk_o + uint64_t{r} * d);
+        layer_.kernels->attend_merge(d, all.m + r, all.l + r, all.o + uint64_t{r} * d, one.m[r], one.l[r],
+                                     one.o + uint64_t{r} * d);
     }
     for (uint32_t r = 0; r < rows_; ++r)
-      layer_.kernels->attend_finish(layer_.dtype, d, s_.l[r], s_.o + uint64_t{r} * d, out_row(r));
+      layer_.kernels->attend_finish(layer_.dtype, d, all.l[r], all.o + uint64_t{r} * d, out_row(r));
   }
 
   void store_partials(uint64_t chunk) {
     const uint64_t d = spec_.head_dim;
+    run_chunk(chunk, s_.chunk);
     for (uint32_t r = 0; r < rows_; ++r) {
       const uint64_t row = static_cast<uint64_t>(span_.partial_row) + item_.first_token + r / group_;
       const uint64_t head = item_.kv_head * group_ + r % group_;
       float* at =
           layer_.partials + ((row * spec_.num_attention_heads + head) * layer_.chunks + chunk) * (d + 2);
-      at[0] = s_.chunk_m[r], at[1] = s_.chunk_l[r];
-      std::memcpy(at + 2, s_.chunk_o + r * d, d * sizeof(float));
+      at[0] = s_.chunk.m[r], at[1] = s_.chunk.l[r];
+      std::memcpy(at + 2, s_.chunk.o + r * d, d * sizeof(float));
     }
   }
 
@@ -124,7 +129,7 @@ class ItemRun {
     return any;
   }
 
-  void run_block(uint64_t index, bool has_next) {
+  void run_block(uint64_t index, bool has_next, const State& state) {
     const uint32_t block = span_.sequence->blocks[index];
     kernels::AttendBlock work{};
     if (has_next)
@@ -143,8 +148,10 @@ class ItemRun {
     work.scale = spec_.attention_scale;
     work.softcap = spec_.attn_softcap;
     work.begin = s_.begin, work.end = s_.end;
-    work.m = s_.chunk_m, work.l = s_.chunk_l, work.o = s_.chunk_o;
-    work.scores = s_.scores;
+    work.m = state.m, work.l = state.l, work.o = state.o;
+    work.scratch = s_.scratch;
+    work.same_queries = queries_seen_;
+    queries_seen_ = true;
     layer_.kernels->attend_block(work);
   }
 
@@ -155,6 +162,7 @@ class ItemRun {
   const Scratch& s_;
   uint32_t group_ = 1;
   uint32_t rows_ = 0;
+  bool queries_seen_ = false;  // by the kernel
 };
 
 }  // namespace
@@ -192,7 +200,6 @@ void attend_item(const AttentionLayer& layer, std::span<const AttentionSpan> spa
   ItemRun run(layer, spans[item.span], item, rows);
   run.load_queries();
   if (item.chunk < 0) return run.run_all();
-  run.run_chunk(static_cast<uint64_t>(item.chunk));
   run.store_partials(static_cast<uint64_t>(item.chunk));
 }
 
@@ -201,16 +208,17 @@ void merge_partials(const AttentionLayer& layer, const AttentionSpan& span, uint
   const uint64_t row = static_cast<uint64_t>(span.partial_row) + token;
   float* states = layer.partials + (row * layer.spec->num_attention_heads + head) * layer.chunks * (d + 2);
   const uint64_t chunks = chunk_count(span.first_position + token + 1);
-  // The first chunk's state is merged into an empty one, as run_all does.
-  float m = kNothing, l = 0.0f;
-  float* out = layer.out + (span.first_token + token) * layer.out_stride + head * d;
-  std::fill_n(out, d, 0.0f);
-  for (uint64_t c = 0; c < chunks; ++c) {
+  // The first chunk that the token sees is the state that others are merged into, as run_all has it.
+  const uint32_t window = layer.spec->layers[layer.layer].window;
+  const uint64_t first = visible(span.first_position + token, window).begin / kChunkTokens;
+  float* all = states + first * (d + 2);
+  for (uint64_t c = first + 1; c < chunks; ++c) {
     const float* state = states + c * (d + 2);
-    if (state[0] != kNothing)
-      layer.kernels->attend_merge(static_cast<uint32_t>(d), &m, &l, out, state[0], state[1], state + 2);
+    layer.kernels->attend_merge(static_cast<uint32_t>(d), all, all + 1, all + 2, state[0], state[1],
+                                state + 2);
   }
-  layer.kernels->attend_finish(layer.dtype, static_cast<uint32_t>(d), l, out, out);
+  float* out = layer.out + (span.first_token + token) * layer.out_stride + head * d;
+  layer.kernels->attend_finish(layer.dtype, static_cast<uint32_t>(d), all[1], all + 2, out);
 }
 
 }  // namespace rhapsode::model

@@ -179,7 +179,8 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   at.sums = take(sums_floats(spec, limits));
   at.rows = take(limits.tiles.tokens * widest / 2);
   at.marks = take((widest + 31) / 32);
-  at.attention = take(round_up(rows * spec.head_dim, 16) * 3 + round_up(rows * kernels::kBlockTokens, 16) +
+  at.attention = take(round_up(rows, kernels::kAttendRows) *
+                          (3 * round_up(spec.head_dim, 16) + kernels::attend_scratch(spec.head_dim)) +
                       round_up(rows, 16) * 6);
   at.thread_stride = next;
   at.total_floats = at.threads + limits.threads * at.thread_stride;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "base/checked.h"
 #include "devices/device.h"
 #include "devices/inventory.h"
 #include "model/linear.h"
@@ -249,18 +250,20 @@ class Run {
     const uint64_t block_bytes = shape.cols * kernels::kBlockTokens * 2;
     const std::vector<float> q = small_values(shape.rows * shape.cols);
     const std::vector<uint32_t> begin(queries, 0), end(queries, kernels::kBlockTokens);
-    std::vector<float> m(queries, -std::numeric_limits<float>::infinity()), l(queries), o(q.size()),
-        scores(shape.rows * kernels::kBlockTokens);
+    const uint64_t room = round_up(shape.rows, kernels::kAttendRows);
+    std::vector<float> m(queries, -std::numeric_limits<float>::infinity()), l(queries), o(room * shape.cols),
+        scratch(room * kernels::attend_scratch(shape.cols));
     kernels::AttendBlock block{};
     block.kv_dtype = Dtype::bf16;
     block.head_dim = head_dim, block.queries = queries;
     block.q = q.data(), block.q_stride = head_dim, block.scale = 0.1f;
     block.begin = begin.data(), block.end = end.data();
-    block.m = m.data(), block.l = l.data(), block.o = o.data(), block.scores = scores.data();
+    block.m = m.data(), block.l = l.data(), block.o = o.data(), block.scratch = scratch.data();
     for (uint32_t i = 0; i < steps; ++i) {
       block.k = cache + i % blocks * 2 * block_bytes;
       block.v = static_cast<const std::byte*>(block.k) + block_bytes;
       kernels_.attend_block(block);
+      block.same_queries = true;
     }
   }
 

@@ -8,6 +8,7 @@
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -123,6 +124,12 @@ inline __m512i srai_epi32(__m512i x, uint32_t count) {
   const auto lanes = lanes_of<int32_t>(x);
   return vector_of<__m512i>([&](uint32_t i) { return lanes.at[i] >> count; });
 }
+inline __m512 scalef_ps(__m512 x, __m512 n) {  // n is whole, or x no number
+  const auto values = lanes_of<float>(x), powers = lanes_of<float>(n);
+  return vector_of<__m512>([&](uint32_t i) {
+    return std::isnan(values.at[i]) ? values.at[i] : std::ldexp(values.at[i], static_cast<int>(powers.at[i]));
+  });
+}
 
 }  // namespace emulated
 
@@ -160,3 +167,5 @@ inline __m512i srai_epi32(__m512i x, uint32_t count) {
 #define _mm512_maskz_loadu_ps(mask, from) emulated::maskz_loadu<__m512>(mask, from)
 #undef _mm512_srai_epi32
 #define _mm512_srai_epi32(x, count) emulated::srai_epi32(x, count)
+#undef _mm512_scalef_ps
+#define _mm512_scalef_ps(x, n) emulated::scalef_ps(x, n)

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "base/checked.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
@@ -91,7 +92,9 @@ Scene make_scene(uint32_t seed, Dtype dtype, uint32_t head_dim, uint32_t queries
 }
 
 void attend(const Kernels& set, const Scene& scene, uint32_t block, State& state) {
-  std::vector<float> scores(scene.queries * kBlockTokens, NAN);
+  const uint64_t room = round_up(scene.queries, kAttendRows);
+  std::vector<float> scratch(room * attend_scratch(scene.head_dim), NAN), o = state.o;
+  o.resize(room * scene.head_dim, NAN);
   set.attend_block({.k = scene.k[block].data(),
                     .v = scene.v[block].data(),
                     .kv_dtype = scene.dtype,
@@ -108,8 +111,11 @@ void attend(const Kernels& set, const Scene& scene, uint32_t block, State& state
                     .end = scene.end[block].data(),
                     .m = state.m.data(),
                     .l = state.l.data(),
-                    .o = state.o.data(),
-                    .scores = scores.data()});
+                    .o = o.data(),
+                    .scratch = scratch.data(),
+                    .same_queries = false});
+  o.resize(state.o.size());
+  state.o = o;
 }
 
 State attend_all(const Kernels& set, const Scene& scene) {
@@ -150,40 +156,50 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
 }
 
-TEST(KernelsAttention, ReferenceIsSoftmaxAttention) {
-  for (Mask mask : {Mask::all, Mask::causal, Mask::ragged}) {
-    for (const auto& [dtype, cap] : {std::pair{Dtype::bf16, 0.0f}, std::pair{Dtype::bf16, 5.0f},
-                                     std::pair{Dtype::i8, 0.0f}, std::pair{Dtype::i8, 5.0f}}) {
-      Scene scene = make_scene(1, dtype, 20, 9, 3, mask);
-      scene.softcap = cap;
-      const State state = attend_all(select_kernels("reference"), scene);
-      for (uint32_t i = 0; i < scene.queries; ++i) {
-        const std::vector<double> expected = exact(scene, i);
-        if (expected.empty()) {
-          EXPECT_EQ(state.m[i], -kInfinity);
-          EXPECT_EQ(state.l[i], 0.0f);
-          continue;
-        }
-        std::vector<float> out(scene.head_dim);
-        select_kernels("reference")
-            .attend_finish(Dtype::f32, scene.head_dim, state.l[i], state.o.data() + i * scene.head_dim,
-                           out.data());
-        for (uint32_t d = 0; d < scene.head_dim; ++d) EXPECT_NEAR(out[d], expected[d], 3e-6);
+// The reference of a set: those with matrix tiles have an order of their own.
+const Kernels& reference_of(const Kernels& set) {
+  return select_kernels(set.matrix != nullptr ? "reference-amx" : "reference");
+}
+
+void expect_softmax_attention(const Kernels& set, const Scene& scene, double tolerance) {
+  const State state = attend_all(set, scene);
+  for (uint32_t i = 0; i < scene.queries; ++i) {
+    const std::vector<double> expected = exact(scene, i);
+    if (expected.empty()) {
+      EXPECT_EQ(state.m[i], -kInfinity);
+      EXPECT_EQ(state.l[i], 0.0f);
+      continue;
+    }
+    std::vector<float> out(scene.head_dim);
+    set.attend_finish(Dtype::f32, scene.head_dim, state.l[i], state.o.data() + i * scene.head_dim,
+                      out.data());
+    for (uint32_t d = 0; d < scene.head_dim; ++d) EXPECT_NEAR(out[d], expected[d], tolerance);
+  }
+}
+
+TEST(KernelsAttention, ReferencesAreSoftmaxAttention) {
+  for (const std::string_view name : {"reference", "reference-amx"}) {
+    for (Mask mask : {Mask::all, Mask::causal, Mask::ragged}) {
+      for (const auto& [dtype, cap] : {std::pair{Dtype::bf16, 0.0f}, std::pair{Dtype::bf16, 5.0f},
+                                       std::pair{Dtype::i8, 0.0f}, std::pair{Dtype::i8, 5.0f}}) {
+        Scene scene = make_scene(1, dtype, 20, 9, 3, mask);
+        scene.softcap = cap;
+        expect_softmax_attention(select_kernels(name), scene, 3e-6);
       }
     }
   }
 }
 
-TEST(KernelsAttention, EverySetEqualsTheReferenceBitForBit) {
+TEST(KernelsAttention, EverySetEqualsItsReferenceBitForBit) {
   for (const KernelSet& entry : kernel_sets()) {
     if (!entry.supported || entry.kernels->name == "reference") continue;
     for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::i8}) {
       for (uint32_t head_dim : {1u, 7u, 16u, 31u, 64u, 80u, 100u, 129u}) {
-        for (uint32_t queries : {1u, 3u, 6u, 7u, 13u, 29u}) {
+        for (uint32_t queries : {1u, 3u, 6u, 7u, 13u, 16u, 29u, 67u}) {
           for (Mask mask : {Mask::all, Mask::causal, Mask::ragged}) {
             Scene scene = make_scene(head_dim * 100 + queries, dtype, head_dim, queries, 2, mask);
             scene.softcap = queries % 2 == 0 ? 0.0f : 8.0f;
-            const State expected = attend_all(select_kernels("reference"), scene);
+            const State expected = attend_all(reference_of(*entry.kernels), scene);
             const State found = attend_all(*entry.kernels, scene);
             ASSERT_TRUE(same(expected.m, found.m)) << "m " << head_dim << " " << queries;
             ASSERT_TRUE(same(expected.l, found.l)) << "l " << head_dim << " " << queries;
@@ -218,24 +234,46 @@ TEST(KernelsAttention, ARowDoesNotDependOnItsCompany) {
 TEST(KernelsAttention, WhatMaskedTokensHoldIsOfNoConsequence) {
   for (const KernelSet& entry : kernel_sets()) {
     if (!entry.supported) continue;
-    Scene scene = make_scene(4, Dtype::f16, 40, 8, 1, Mask::all);
-    for (uint32_t i = 0; i < scene.queries; ++i) {
-      scene.begin[0][i] = 5 + i % 3;
-      scene.end[0][i] = i == 6 ? 0 : 40 + i;
-    }
-    const State clean = attend_all(*entry.kernels, scene);
-    const uint16_t nan = 0x7e01;
-    for (uint32_t j = 0; j < kBlockTokens; ++j) {
-      if (j >= 5 && j < 47) continue;
-      for (uint32_t d = 0; d < scene.head_dim; ++d) {
-        std::memcpy(scene.k[0].data() + (d * kBlockTokens + j) * 2, &nan, 2);
-        std::memcpy(scene.v[0].data() + (j * scene.head_dim + d) * 2, &nan, 2);
+    for (const auto& [dtype, nan] :
+         {std::pair{Dtype::f16, uint16_t{0x7e01}}, std::pair{Dtype::bf16, uint16_t{0x7fc1}}}) {
+      Scene scene = make_scene(4, dtype, 40, 8, 1, Mask::all);
+      for (uint32_t i = 0; i < scene.queries; ++i) {
+        scene.begin[0][i] = 5 + i % 3;
+        scene.end[0][i] = i == 6 ? 0 : 40 + i;
       }
+      const State clean = attend_all(*entry.kernels, scene);
+      for (uint32_t j = 0; j < kBlockTokens; ++j) {
+        if (j >= 5 && j < 47) continue;
+        for (uint32_t d = 0; d < scene.head_dim; ++d) {
+          std::memcpy(scene.k[0].data() + (d * kBlockTokens + j) * 2, &nan, 2);
+          std::memcpy(scene.v[0].data() + (j * scene.head_dim + d) * 2, &nan, 2);
+        }
+      }
+      const State dirty = attend_all(*entry.kernels, scene);
+      EXPECT_TRUE(same(clean.m, dirty.m) && same(clean.l, dirty.l) && same(clean.o, dirty.o))
+          << entry.kernels->name;
+      EXPECT_EQ(dirty.m[6], -kInfinity);
     }
+  }
+}
+
+// One row sees a token that is no number, the others do not.
+TEST(KernelsAttention, WhatOneRowSeesDoesNotReachAnother) {
+  for (const KernelSet& entry : kernel_sets()) {
+    if (!entry.supported) continue;
+    Scene scene = make_scene(9, Dtype::bf16, 40, 35, 1, Mask::all);
+    for (uint32_t i = 0; i < scene.queries; ++i) scene.end[0][i] = i == 0 ? 0 : 20 + i;
+    const State clean = attend_all(*entry.kernels, scene);
+    const uint16_t infinite = 0x7f80;
+    std::memcpy(scene.v[0].data() + (53 * scene.head_dim + 39) * 2, &infinite, 2);
     const State dirty = attend_all(*entry.kernels, scene);
-    EXPECT_TRUE(same(clean.m, dirty.m) && same(clean.l, dirty.l) && same(clean.o, dirty.o))
-        << entry.kernels->name;
-    EXPECT_EQ(dirty.m[6], -kInfinity);
+    for (uint32_t i = 0; i < scene.queries; ++i) {
+      const float last = dirty.o[i * scene.head_dim + 39];
+      EXPECT_EQ(std::isfinite(last), i < 34) << entry.kernels->name << " " << i;
+      const size_t equal = i < 34 ? scene.head_dim : 39;
+      EXPECT_EQ(0, std::memcmp(&clean.o[i * scene.head_dim], &dirty.o[i * scene.head_dim], equal * 4))
+          << entry.kernels->name << " " << i;
+    }
   }
 }
 

@@ -13,13 +13,14 @@ constexpr uint64_t kDwordBytes = kPanelRows * 4;  // of a panel, for one dword o
 // Up to 32 tokens; Both: more than 16.
 template <class Products, bool Both>
 struct TileSums {
-  const MatrixTile& at;
-  const uint8_t* a;
   float* c;
+  uint64_t c_stride;
+  uint64_t row_bytes;    // of tokens, from one to the next
+  uint64_t later_bytes;  // and to the later ones
 
   template <class Work>
   void for_sums(Work work) const {  // work(tile, its first sum)
-    const auto later = [&] { return c + kMatrixRows * at.c_stride; };
+    const auto later = [&] { return c + kMatrixRows * c_stride; };
     work(std::integral_constant<int, 0>{}, c);
     work(std::integral_constant<int, 1>{}, c + kWidth);
     if constexpr (Both) {
@@ -28,30 +29,32 @@ struct TileSums {
     }
   }
 
-  void begin() const {
+  void begin(bool first) const {
     for_sums([&](auto tile, const float* from) {
-      if (at.first) {
+      if (first) {
         clear_tile<decltype(tile)::value>();
       } else {
-        load_tile<decltype(tile)::value>(from, at.c_stride * 4);
+        load_tile<decltype(tile)::value>(from, c_stride * 4);
       }
     });
   }
-  // 16 dwords of columns, of the tokens from dword k on.
-  void add(const uint8_t* b, uint64_t k) const {
-    load_tile<kTileTokens>(a + k / kMatrixDwords * kMatrixBytes, kMatrixLine);
+  // 16 dwords of columns, by which tokens are multiplied next.
+  static void load_weights(const uint8_t* b) {
     load_tile<kTileWeights>(b, kDwordBytes);
     load_tile<kTileWeights + 1>(b + kWidth * 4, kDwordBytes);
+  }
+  void add(const uint8_t* a) const {
+    load_tile<kTileTokens>(a, row_bytes);
     Products::template add<0, kTileTokens, kTileWeights>();
     Products::template add<1, kTileTokens, kTileWeights + 1>();
     if constexpr (Both) {
-      load_tile<kTileTokens + 1>(a + at.a_stride + k / kMatrixDwords * kMatrixBytes, kMatrixLine);
+      load_tile<kTileTokens + 1>(a + later_bytes, row_bytes);
       Products::template add<2, kTileTokens + 1, kTileWeights>();
       Products::template add<3, kTileTokens + 1, kTileWeights + 1>();
     }
   }
   void end() const {
-    for_sums([&](auto tile, float* to) { store_tile<decltype(tile)::value>(to, at.c_stride * 4); });
+    for_sums([&](auto tile, float* to) { store_tile<decltype(tile)::value>(to, c_stride * 4); });
   }
 };
 
@@ -74,18 +77,20 @@ struct LinesAhead {
 
 template <class Products, bool Both>
 void sum_tiles(const MatrixTile& at, const uint8_t* a, float* c, LinesAhead& ahead) {
-  const TileSums<Products, Both> sums{at, a, c};
+  const TileSums<Products, Both> sums{c, at.c_stride, kMatrixLine, at.a_stride};
   const auto* b = static_cast<const uint8_t*>(at.b);
-  sums.begin();
+  sums.begin(at.first);
   uint64_t k = 0;
-  for (; k + kMatrixDwords <= at.dwords; k += kMatrixDwords) {
+  for (; k + kMatrixDwords <= at.dwords; k += kMatrixDwords, a += kMatrixBytes) {
     ahead.fetch();
-    sums.add(b + k * kDwordBytes, k);
+    sums.load_weights(b + k * kDwordBytes);
+    sums.add(a);
   }
   if (k < at.dwords) {  // what lies behind the last dword may be no number, or not ours to read
     alignas(64) uint8_t rest[kMatrixDwords * kDwordBytes] = {};
     __builtin_memcpy(rest, b + k * kDwordBytes, (at.dwords - k) * kDwordBytes);
-    sums.add(rest, k);
+    sums.load_weights(rest);
+    sums.add(a);
   }
   sums.end();
 }
@@ -204,6 +209,7 @@ void gemv_stored_pairs(const void* panel_a, const void* panel_b, const float* x,
 }  // namespace rhapsode::kernels
 
 // Written in terms of the tiles above.
+#include "kernels/isa/vec_amx_attention.h"
 #include "kernels/isa/vec_amx_codes.h"
 
 namespace rhapsode::kernels {
@@ -249,8 +255,7 @@ constexpr MatrixTiles kMatrixTiles = {
 constexpr Kernels amx_table() {
   Kernels kernels = bf16_table("avx512-amx");
   kernels.matrix = &kMatrixTiles;
-  // CPUs with tiles so far take twice as long for a product of bf16 pairs as for two of floats.
-  kernels.attend_block = attend_block;
+  kernels.attend_block = attend_block_tiles;
   kernels.probe_bf16 = probe_bf16_tiles;
   kernels.probe_int8 = kernels.probe_int8_words = probe_int8_tiles;
   return kernels;

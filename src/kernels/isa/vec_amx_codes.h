@@ -24,13 +24,12 @@ using BlockSums = float[kMatrixTokens][kPanelRows];
 
 template <bool Both>
 inline void sum_block(const MatrixTile& at, const uint8_t* a, uint64_t block, BlockSums& sums) {
-  MatrixTile of_block = at;
-  of_block.c_stride = kPanelRows;
-  of_block.first = true;
-  const TileSums<PairProducts, Both> tiles{of_block, a, sums[0]};
-  tiles.begin();
-  for (uint64_t k = block * kBlockDwords; k < (block + 1) * kBlockDwords; k += kMatrixDwords)
-    tiles.add(static_cast<const uint8_t*>(at.b) + k * kDwordBytes, k);
+  const TileSums<PairProducts, Both> tiles{sums[0], kPanelRows, kMatrixLine, at.a_stride};
+  tiles.begin(true);
+  for (uint64_t k = block * kBlockDwords; k < (block + 1) * kBlockDwords; k += kMatrixDwords) {
+    tiles.load_weights(static_cast<const uint8_t*>(at.b) + k * kDwordBytes);
+    tiles.add(a + k / kMatrixDwords * kMatrixBytes);
+  }
   tiles.end();
 }
 

@@ -4,37 +4,11 @@
 #pragma once
 
 #include "kernels/isa/vec_cache.h"
-#include "kernels/isa/vec_math.h"
-#include "kernels/isa/vec_rows.h"
+#include "kernels/isa/vec_softmax.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
 namespace {
-
-constexpr float kMinusInfinity = -__builtin_inff();
-
-struct Visible {
-  uint32_t begin;
-  uint32_t end;
-  bool empty() const { return begin >= end; }
-  bool whole() const { return begin == 0 && end == kBlockTokens; }
-};
-
-inline Visible visible(const AttendBlock& block, uint32_t query) {
-  return {block.begin[query], block.end[query]};
-}
-
-// The tokens that any query sees.
-inline Visible visible_to_any(const AttendBlock& block) {
-  Visible all{kBlockTokens, 0};
-  for (uint32_t query = 0; query < block.queries; ++query) {
-    const Visible one = visible(block, query);
-    if (one.empty()) continue;
-    all.begin = one.begin < all.begin ? one.begin : all.begin;
-    all.end = one.end > all.end ? one.end : all.end;
-  }
-  return all;
-}
 
 inline int64_t distance(const void* from, const void* to) {
   return static_cast<const uint8_t*>(to) - static_cast<const uint8_t*>(from);
@@ -49,7 +23,7 @@ inline void dot_scores(const AttendBlock& block, Visible all) {
     for (uint32_t d = 0; d < block.head_dim; d += kPieceRows) {
       const uint32_t dims = block.head_dim - d < kPieceRows ? block.head_dim - d : kPieceRows;
       const uint8_t* k = static_cast<const uint8_t*>(block.k) + d * kStride + token * kCachedBytes<D>;
-      float* const scores = block.scores + token;
+      float* const scores = block.scratch + token;
       if (block.queries <= kDirectRows) {
         cache_tile<D, kDirectRows>(block.queries, {k, kStride, block.q + d, block.q_stride, dims, scores,
                                                    kBlockTokens, d == 0, distance(block.k, block.v)});
@@ -58,91 +32,6 @@ inline void dot_scores(const AttendBlock& block, Visible all) {
       widen<D>(k, kStride, dims, kPieceColumns, piece);
       multiply_tile<kAddressedRows>(block.queries, {piece, dims, scores, kBlockTokens, d == 0},
                                     RowTokens{block.q + d, block.q_stride});
-    }
-  }
-}
-
-// A dot product becomes a score.
-template <bool Int8, bool Capped>
-inline F score_of(const AttendBlock& block, uint32_t token, F dot) {
-  if constexpr (Int8) dot = dot * load(block.k_scales + token);
-  F score = dot * splat(block.scale);
-  if constexpr (Capped) score = splat(block.softcap) * tanh_of(score / splat(block.softcap));
-  return score;
-}
-
-// Scores of one row where it sees them, -inf elsewhere; returns the highest.
-template <bool Int8, bool Capped>
-inline float score_row(const AttendBlock& block, Visible seen, float* p) {
-  F top = splat(kMinusInfinity);
-  if (seen.whole()) {
-    for (uint32_t j = 0; j < kBlockTokens; j += kWidth) {
-      const F score = score_of<Int8, Capped>(block, j, load(p + j));
-      store(p + j, score);
-      top = larger(score, top);
-    }
-    return largest(top);
-  }
-  for (uint32_t j = seen.begin / kWidth * kWidth; j < seen.end; j += kWidth) {
-    const F score = choose(lanes_between(j, seen.begin, seen.end),
-                           score_of<Int8, Capped>(block, j, load(p + j)), splat(kMinusInfinity));
-    store(p + j, score);
-    top = larger(score, top);
-  }
-  return largest(top);
-}
-
-// Scores become weights exp(score - maximum) where they are seen; returns their sum. Of int8, what is stored
-// is multiplied by the values' scales already.
-template <bool Int8>
-inline float weigh_row(const AttendBlock& block, Visible seen, float maximum, float* p) {
-  F partials[kPartialVectors];
-  for (F& partial : partials) partial = zero();
-  const auto keep = [&](uint32_t j, F weight) {
-    F& partial = partials[j / kWidth % kPartialVectors];
-    partial = partial + weight;
-    if constexpr (Int8) weight = weight * load(block.v_scales + j);
-    store(p + j, weight);
-  };
-  if (seen.whole()) {
-    for (uint32_t j = 0; j < kBlockTokens; j += kWidth) keep(j, exp_of(load(p + j) - splat(maximum)));
-    return total(partials);
-  }
-  for (uint32_t j = seen.begin / kWidth * kWidth; j < seen.end; j += kWidth)
-    keep(j, choose(lanes_between(j, seen.begin, seen.end), exp_of(load(p + j) - splat(maximum)), zero()));
-  return total(partials);
-}
-
-// Dot products of all rows become weights; m, l and o are brought up to them. Row by row the steps depend on
-// one another, so each step runs over many rows.
-template <bool Int8, bool Capped>
-inline void weigh(const AttendBlock& block) {
-  constexpr uint32_t kRows = 64;
-  alignas(64) float before[kRows], correction[kRows];
-  for (uint32_t first = 0; first < block.queries; first += kRows) {
-    const uint32_t rows = block.queries - first < kRows ? block.queries - first : kRows;
-    float* m = block.m + first;
-    float* p = block.scores + uint64_t{first} * kBlockTokens;
-    for (uint32_t r = 0; r < rows; ++r) {
-      before[r] = 0.0f;
-      const Visible seen = visible(block, first + r);
-      if (seen.empty()) continue;
-      const float highest = score_row<Int8, Capped>(block, seen, p + r * kBlockTokens);
-      before[r] = m[r];
-      m[r] = (highest > before[r] ? highest : before[r]) + 0.0f;
-      before[r] = before[r] - m[r];
-    }
-    for (uint32_t r = rows; r % kWidth != 0; ++r) before[r] = 0.0f;
-    for (uint32_t r = 0; r < rows; r += kWidth) store(correction + r, exp_of(load(before + r)));
-    for (uint32_t r = 0; r < rows; ++r) {
-      const Visible seen = visible(block, first + r);
-      if (seen.empty()) continue;
-      float& l = block.l[first + r];
-      l = l * correction[r] + weigh_row<Int8>(block, seen, m[r], p + r * kBlockTokens);
-      if (correction[r] == 1.0f) continue;
-      const F factor = splat(correction[r]);
-      float* o = block.o + uint64_t{first + r} * block.head_dim;
-      along(block.head_dim, [=](auto at) { at.store(o, at.load(o) * factor); });
     }
   }
 }
@@ -168,11 +57,11 @@ inline void add_values(const ValueColumns<D>& at, uint32_t query, uint32_t rows,
           rows,
           {reinterpret_cast<const float*>(at.b) + tokens.begin * kPieceColumns, tokens.end - tokens.begin, o,
            block.head_dim, false},
-          RowTokens{block.scores + uint64_t{query} * kBlockTokens + tokens.begin, kBlockTokens});
+          RowTokens{block.scratch + uint64_t{query} * kBlockTokens + tokens.begin, kBlockTokens});
   }
   CacheTile tile{at.b + tokens.begin * at.b_stride,
                  at.b_stride,
-                 block.scores + uint64_t{query} * kBlockTokens + tokens.begin,
+                 block.scratch + uint64_t{query} * kBlockTokens + tokens.begin,
                  kBlockTokens,
                  tokens.end - tokens.begin,
                  o,
@@ -251,11 +140,7 @@ inline void attend_cached(const AttendBlock& block, void (*dot)(const AttendBloc
   const Visible all = visible_to_any(block);
   if (all.empty()) return;
   dot(block, all);
-  constexpr bool kInt8 = D == Dtype::i8;
-  if (block.softcap != 0.0f)
-    weigh<kInt8, true>(block);
-  else
-    weigh<kInt8, false>(block);
+  weigh<FloatWeights<D == Dtype::i8>>(block);
   add_all_values<D>(block, all);
 }
 
@@ -268,6 +153,11 @@ void attend_block(const AttendBlock& block) {
 
 void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, float l2, const float* o2) {
   if (m2 == kMinusInfinity) return;
+  if (*m == kMinusInfinity) {
+    *m = m2, *l = l2;
+    __builtin_memcpy(o, o2, head_dim * sizeof(float));
+    return;
+  }
   const float maximum = (m2 > *m ? m2 : *m) + 0.0f;
   const F mine = exp_of(splat(*m - maximum)), theirs = exp_of(splat(m2 - maximum));
   float sum[kWidth];

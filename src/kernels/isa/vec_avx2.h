@@ -46,6 +46,14 @@ inline void store_first(float* p, uint64_t n, F x) {
 inline F fma(F a, F b, F c) {
   return _mm256_fmadd_ps(a, b, c);
 }
+inline F times_power_of_two(F x, F n) {  // n is whole
+  // Two factors: n reaches -150, where a single power of two would not be a normal number.
+  const __m256i i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1);
+  const auto power = [](__m256i exponent) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(exponent, _mm256_set1_epi32(127)), 23));
+  };
+  return x * power(half) * power(_mm256_sub_epi32(i, half));
+}
 inline F larger(F a, F b) {
   return _mm256_max_ps(a, b);
 }  // a > b ? a : b

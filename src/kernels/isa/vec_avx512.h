@@ -45,6 +45,9 @@ inline void store_first(float* p, uint64_t n, F x) {
 inline F fma(F a, F b, F c) {
   return _mm512_fmadd_ps(a, b, c);
 }
+inline F times_power_of_two(F x, F n) {  // n is whole
+  return _mm512_scalef_ps(x, n);
+}
 inline F larger(F a, F b) {
   return _mm512_max_ps(a, b);
 }  // a > b ? a : b

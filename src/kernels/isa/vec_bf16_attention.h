@@ -33,7 +33,7 @@ void dot_pair_scores(const AttendBlock& block, Visible all) {
       pack_pairs(block.q + query * block.q_stride, block.q_stride, count, d, dims, rows);
       for (uint32_t piece = first; piece < end; ++piece)
         tile_pairs(keys[piece], rows, count, dims / 2,
-                   block.scores + uint64_t{query} * kBlockTokens + piece * kPieceColumns, kBlockTokens,
+                   block.scratch + uint64_t{query} * kBlockTokens + piece * kPieceColumns, kBlockTokens,
                    d == 0);
     }
   }

@@ -38,20 +38,19 @@ inline F horner(const float (&c)[N], F x) {
   return y;
 }
 
-inline F power_of_two(I n) {
-  return from_bits(shift_left<23>(add_i(n, splat_i(127))));
-}
-
-[[gnu::always_inline]] inline F exp_of(F x) {
-  const F y = smaller(splat(kExpHighest), larger(splat(kExpLowest), x));
+// exp, of NaN or a number up to kExpHighest.
+[[gnu::always_inline]] inline F exp_of_small(F x) {
+  const F y = larger(splat(kExpLowest), x);
   const F t = fma(y, splat(kLog2E), splat(kRoundMagic));
   const F n = t - splat(kRoundMagic);
   F r = fma(n, splat(-kLn2High), y);
   r = fma(n, splat(-kLn2Low), r);
   const F p = fma(r * r, horner(kExp, r), r) + splat(1.0f);
-  const I i = sub_i(bits(t), bits(splat(kRoundMagic)));
-  const I half = shift_right_signed<1>(i);
-  return p * power_of_two(half) * power_of_two(sub_i(i, half));
+  return times_power_of_two(p, n);
+}
+
+[[gnu::always_inline]] inline F exp_of(F x) {
+  return exp_of_small(smaller(splat(kExpHighest), x));
 }
 
 inline F tanh_of(F x) {
