@@ -65,14 +65,16 @@ bool pairs_pay() {
 }
 
 bool has_avx512_amx() {
-  return has_avx512_bf16() && tiles_are_granted() && avx512_amx_sums_are_blocks();
+  return has_avx512_bf16() && __builtin_cpu_supports("avx512vbmi") && tiles_are_granted() &&
+         avx512_amx_sums_are_blocks();
 }
 #endif
 
 std::vector<KernelSet> detect() {
   std::vector<KernelSet> sets;
 #if defined(__x86_64__)
-  sets.push_back({&kAvx512Amx, has_avx512_amx(), "AVX-512 F, BW, VL, DQ, VNNI, BF16, AMX TILE, INT8, BF16"});
+  sets.push_back(
+      {&kAvx512Amx, has_avx512_amx(), "AVX-512 F, BW, VL, DQ, VBMI, VNNI, BF16, AMX TILE, INT8, BF16"});
   sets.push_back({&kAvx512Bf16, has_avx512_bf16(), "AVX-512 F, BW, VL, DQ, VNNI, BF16"});
   sets.push_back({&kAvx512Vnni, has_avx512_vnni(), "AVX-512 F, BW, VL, DQ, VNNI"});
   if (has_avx512_bf16() && !pairs_pay()) std::swap(sets[sets.size() - 1], sets[sets.size() - 2]);

@@ -9,14 +9,66 @@ namespace {
 
 constexpr uint64_t kBlockDwords = kBlockCols / 2;
 
+// Codes of a vector of rows as pairs of adjacent columns, the earlier one in the lower half. A nibble is
+// looked up twice, for the lower byte of its bf16 and for the upper one: words are looked up half as fast as
+// bytes.
+class CodePairs {
+ public:
+  static constexpr uint32_t kPairs = 4;  // in a dword
+
+  explicit CodePairs(const uint16_t (&codes)[16]) {
+    uint8_t bytes[64] = {};
+    for (uint32_t i = 0; i < 16; ++i)
+      bytes[i] = static_cast<uint8_t>(codes[i]), bytes[kUpper + i] = static_cast<uint8_t>(codes[i] >> 8);
+    table_ = load_dwords(bytes);
+    // Where the nibbles of a pair begin in a dword that has columns 0 to 3 in the low ones of its bytes.
+    constexpr uint64_t kPlaces[kPairs] = {0x0808'0000, 0x1818'1010, 0x0c0c'0404, 0x1c1c'1414};
+    for (uint32_t i = 0; i < kPairs; ++i)
+      places_[i] = _mm512_set1_epi64(static_cast<int64_t>(kPlaces[i] | (kPlaces[i] + 0x2020'2020) << 32));
+  }
+
+  // 64 columns of a panel as `b` of tiles.
+  void expand(const uint8_t* codes, uint8_t* out) const {
+#pragma GCC unroll 1
+    for (uint32_t j = 0; j < kBlockCols / 8; ++j, out += kPairs * kDwordBytes)
+      at_each<kPanelVectors>([&](auto at) {
+        constexpr uint32_t v = decltype(at)::value;
+        const I dwords = load_dwords(code_dwords(codes, v, j));
+        at_each<kPairs>([&](auto pair) {
+          constexpr uint32_t i = decltype(pair)::value;
+          store_dwords(out + i * kDwordBytes + v * kWidth * 4,
+                       looked_up_bytes(table_, index(shifted_bytes(dwords, places_[i]))));
+        });
+      });
+  }
+
+ private:
+  static constexpr uint32_t kUpper = 16;  // where the upper bytes begin
+  static I index(I nibbles) {
+    return or_i(and_i(nibbles, splat_i(0x0f0f0f0fu)),
+                splat_i(uint32_t{kUpper} << 8 | uint32_t{kUpper} << 24));
+  }
+
+  I table_;
+  I places_[kPairs];
+};
+
 template <Format Fmt>
 void expand_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
                   float* absmax) {
   constexpr const quant::FourBitCode& code = quant::four_bit_code(Fmt);
-  expand_words<Fmt>(code_table(code.bf16), panel, cols, k_begin, k_count, out, absmax);
+  const CodePairs pairs(code.bf16);
+  const auto* from = static_cast<const uint8_t*>(panel);
+  const PanelScales<Fmt> scales(from, cols);
   const F inverse = splat(1.0f / code.bf16_max);
-  for (uint64_t i = 0; i < k_count / kBlockCols * kPanelRows; i += kWidth)
-    store(absmax + i, load(absmax + i) * inverse);
+  for (uint64_t k = 0; k < k_count; k += kBlockCols, absmax += kPanelRows) {
+    const uint64_t index = (k_begin + k) / kBlockCols;
+    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
+    F of_rows[kPanelVectors];
+    scales.absmax(block, index, of_rows);
+    for (uint32_t v = 0; v < kPanelVectors; ++v) store(absmax + v * kWidth, of_rows[v] * inverse);
+    pairs.expand(block + kScaleBytes<Fmt>, reinterpret_cast<uint8_t*>(out + k * kPanelRows));
+  }
 }
 
 // Sums of one block's products, [tokens][32 rows].
@@ -109,7 +161,7 @@ template <Format Fmt, uint32_t Panels>
 void gemv_codes_of(const uint8_t* const* panels, const float* x, uint64_t cols, float* const* y) {
   const Table16 table = table16(kCodeValues<Fmt>.values);
   const F inverse = splat(1.0f / quant::four_bit_code(Fmt).bf16_max);
-  const PanelScales<Fmt> scales[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
+  BlockScales<Fmt, quant::is_nested(Fmt)> of[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
   CodeSums sums[Panels][kPanelVectors];
   const auto each = [&](auto work) {
     at_each<Panels * kPanelVectors>([&](auto at) {
@@ -119,31 +171,30 @@ void gemv_codes_of(const uint8_t* const* panels, const float* x, uint64_t cols, 
   };
   each([](CodeSums& sum, uint32_t, uint32_t) { sum.even = sum.odd = sum.block = sum.y = zero(); });
   for (uint64_t index = 0; index < cols / kBlockCols; ++index, x += kBlockCols) {
-    F absmax[Panels][kPanelVectors];
     const uint8_t* codes[Panels];
-    for (uint32_t p = 0; p < Panels; ++p) {
-      const uint8_t* block = first_block<Fmt>(panels[p], cols) + index * kBlockStride<Fmt>;
-      scales[p].absmax(block, index, absmax[p]);
-      codes[p] = block + kScaleBytes<Fmt>;
-    }
+    for (uint32_t p = 0; p < Panels; ++p) codes[p] = of[p].block + kScaleBytes<Fmt>;
 #pragma GCC unroll 1
     for (uint32_t half = 0; half < 2; ++half) {
 #pragma GCC unroll 1
-      for (uint32_t j = half * 4; j < half * 4 + 4; ++j)
+      for (uint32_t j = half * 4; j < half * 4 + 4; ++j) {
+        for (uint32_t p = 0; p < Panels; ++p)
+          of[p].template look_ahead<kPanelRows / 8>(index, j * (kPanelRows / 8));
         each([&](CodeSums& sum, uint32_t p, uint32_t v) {
           const uint8_t* line = code_dwords(codes[p], v, j);
           prefetch_unpacked(line);
           sum.add(table, load_dwords(line), x + 8 * j);
         });
+      }
       each([](CodeSums& sum, uint32_t, uint32_t) {
         sum.block = sum.block + (sum.even + sum.odd);
         sum.even = sum.odd = zero();
       });
     }
     each([&](CodeSums& sum, uint32_t p, uint32_t v) {
-      sum.y = fma(sum.block, absmax[p][v] * inverse, sum.y);
+      sum.y = fma(sum.block, of[p].absmax(index, v) * inverse, sum.y);
       sum.block = zero();
     });
+    for (uint32_t p = 0; p < Panels; ++p) of[p].advance();
   }
   each([&](CodeSums& sum, uint32_t p, uint32_t v) { store(y[p] + v * kWidth, sum.y); });
 }

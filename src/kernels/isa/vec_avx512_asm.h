@@ -63,6 +63,18 @@ inline I bf16_words(F earlier, F later) {
   asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(words) : "v"(earlier), "v"(later));
   return words;
 }
+// The next two are of AVX512-VBMI, which CPUs with AMX have. Each byte of 64 that is named.
+inline I looked_up_bytes(I table, I index) {
+  I bytes;
+  asm("vpermb %1, %2, %0" : "=v"(bytes) : "v"(table), "v"(index));
+  return bytes;
+}
+// Each byte: eight bits of its qword from the one on that the same byte of `places` names.
+inline I shifted_bytes(I qwords, I places) {
+  I bytes;
+  asm("vpmultishiftqb %1, %2, %0" : "=v"(bytes) : "v"(qwords), "v"(places));
+  return bytes;
+}
 // Adds two products to each float, that of the upper halves first.
 inline F dot_bf16(F sum, I a, I b) {
   asm volatile("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));

@@ -47,6 +47,25 @@ inline I bf16_words(F earlier, F later) {
     out[i] = static_cast<uint16_t>(__builtin_bit_cast(uint32_t, both[i / kWidth][i % kWidth]) >> 16);
   return load_dwords(reinterpret_cast<const uint8_t*>(out));
 }
+inline I looked_up_bytes(I table, I index) {
+  uint8_t from[64], at[64], out[64];
+  store_dwords(from, table);
+  store_dwords(at, index);
+  for (uint32_t i = 0; i < 64; ++i) out[i] = from[at[i] % 64];
+  return load_dwords(out);
+}
+inline I shifted_bytes(I qwords, I places) {
+  uint64_t from[8];
+  uint8_t at[64], out[64];
+  store_dwords(from, qwords);
+  store_dwords(at, places);
+  for (uint32_t i = 0; i < 64; ++i) {
+    const uint32_t shift = at[i] % 64;
+    const uint64_t qword = from[i / 8];
+    out[i] = static_cast<uint8_t>(shift == 0 ? qword : qword >> shift | qword << (64 - shift));
+  }
+  return load_dwords(out);
+}
 inline F dot_bf16(F sum, I a, I b) {
   const auto upper = [](I x) { return without_subnormals(from_bits(and_i(x, splat_i(0xffff0000u)))); };
   const auto lower = [](I x) { return without_subnormals(from_bits(shift_left<16>(x))); };
