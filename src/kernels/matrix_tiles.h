@@ -45,9 +45,17 @@ struct MatrixTiles {
   // 4-bit weights as they are coded, by bf16: b holds c.bf16 of their codes, and c[t][r] continues by fma
   // over blocks of 64 columns, the sum of pairs from 0 times absmax.
   void (*codes)(const MatrixTile& tile);
-  // Columns as `b` of codes, and the absmax of their blocks, each times 1 / c.bf16_max.
-  void (*expand_codes[quant::kFormatCount])(const void* panel, uint64_t cols, uint64_t k_begin,
-                                            uint64_t k_count, int16_t* out, float* absmax);
+  // Columns as `b` of codes, and the absmax of their blocks, each times 1 / c.bf16_max; ahead as in
+  // MatrixTile.
+  struct CodeColumns {
+    const void* panel;
+    uint64_t cols, k_begin, k_count;
+    int16_t* out;
+    float* absmax;
+    const void* ahead;
+    uint64_t ahead_bytes;
+  };
+  void (*expand_codes[quant::kFormatCount])(const CodeColumns& columns);
   // Kernels::gemv of bf16 values, in the order of codes.
   void (*gemv_codes[quant::kFormatCount])(const void* panel_a, const void* panel_b, const float* x,
                                           uint64_t cols, float* y_a, float* y_b);

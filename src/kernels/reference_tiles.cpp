@@ -82,17 +82,16 @@ float scale_of_codes(Format format, const void* panel, uint64_t cols, uint32_t r
 }
 
 template <Format F>
-void expand_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
-                  float* absmax) {
+void expand_codes(const MatrixTiles::CodeColumns& at) {
   const quant::FourBitCode& code = quant::four_bit_code(F);
-  for (uint64_t k = 0; k < k_count; ++k)
+  for (uint64_t k = 0; k < at.k_count; ++k)
     for (uint32_t row = 0; row < kPanelRows; ++row)
-      out[(k / 2 * kPanelRows + row) * 2 + k % 2] =
-          static_cast<int16_t>(code.bf16[four_bit_index(F, panel, cols, row, k_begin + k)]);
-  for (uint64_t block = 0; block < k_count / quant::kBlockCols; ++block)
+      at.out[(k / 2 * kPanelRows + row) * 2 + k % 2] =
+          static_cast<int16_t>(code.bf16[four_bit_index(F, at.panel, at.cols, row, at.k_begin + k)]);
+  for (uint64_t block = 0; block < at.k_count / quant::kBlockCols; ++block)
     for (uint32_t row = 0; row < kPanelRows; ++row)
-      absmax[block * kPanelRows + row] =
-          scale_of_codes(F, panel, cols, row, k_begin / quant::kBlockCols + block);
+      at.absmax[block * kPanelRows + row] =
+          scale_of_codes(F, at.panel, at.cols, row, at.k_begin / quant::kBlockCols + block);
 }
 
 template <Format F>

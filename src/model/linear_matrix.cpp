@@ -54,8 +54,23 @@ void place(const Product& product, uint64_t token, const void* row) {
   std::memset(to + left, 0, kMatrixLine - left);
 }
 
+// Half of what comes next is fetched meanwhile: with few tokens it would take longer than their products.
+void expand_codes(const Product& product, Step& step) {
+  const Upcoming half = step.upcoming.first_half();
+  float* expanded = product.worker->expand;
+  product.worker->kernels->matrix->expand_codes[format_index(product)](
+      {.panel = product.part->panel(step.panel),
+       .cols = product.part->padded_cols,
+       .k_begin = step.k,
+       .k_count = step.count,
+       .out = reinterpret_cast<int16_t*>(expanded),
+       .absmax = expanded + kCodeDwords * kPanelRows,
+       .ahead = half.from(),
+       .ahead_bytes = half.bytes()});
+}
+
 // The weights of a step as tiles take them.
-const void* weights(const Product& product, const Step& step) {
+const void* weights(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const std::byte* panel = product.part->panel(step.panel);
   float* expanded = product.worker->expand;
@@ -69,9 +84,7 @@ const void* weights(const Product& product, const Step& step) {
       return expanded;
     default:
       if (takes_codes(product))
-        kernels.matrix->expand_codes[format_index(product)](panel, product.part->padded_cols, step.k,
-                                                            step.count, reinterpret_cast<int16_t*>(expanded),
-                                                            expanded + kCodeDwords * kPanelRows);
+        expand_codes(product, step);
       else
         kernels.matrix->expand[format_index(product)](panel, product.part->padded_cols, step.k, step.count,
                                                       reinterpret_cast<uint32_t*>(expanded));

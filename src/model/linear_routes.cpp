@@ -531,6 +531,12 @@ uint64_t step_columns(const Product& product) {
   return route == Route::fixed ? plan::kColumnBlock : byte_columns(product);
 }
 
+// Whether panels are multiplied one after the other, each from its first column to its last: their bytes then
+// come in the order in which they lie, and few tokens stay in the second cache whole.
+bool goes_by_panels(const Product& product, TokenBlock block) {
+  return takes_matrix(product) && block.tokens <= kernels::kMatrixTokens;
+}
+
 // A few panels together: the tokens' columns of a step stay in the second cache from panel to panel, beside
 // the sums.
 void run_panels(const Product& product, Range panels, TokenBlock block) {
@@ -538,26 +544,30 @@ void run_panels(const Product& product, Range panels, TokenBlock block) {
   const auto sums = [&](uint64_t panel) {
     return product.worker->sums + (panel - panels.begin) * block.tokens * kPanelRows;
   };
-  // The columns [k, k + columns) of a panel lie about here, in any format.
-  const auto upcoming = [&](uint64_t panel, uint64_t k) {
-    if (k >= cols) return Upcoming();
-    const uint64_t bytes = product.part->panel_bytes, count = std::min(columns, cols - k);
-    return Upcoming(product.part->panel(panel) + bytes * k / cols, bytes * count / cols,
+  struct Place {
+    uint64_t panel, k;
+  };
+  const uint64_t pieces = (cols + columns - 1) / columns, count = panels.end - panels.begin;
+  const bool by_panels = goes_by_panels(product, block);
+  const auto place = [&](uint64_t i) {
+    return by_panels ? Place{panels.begin + i / pieces, i % pieces * columns}
+                     : Place{panels.begin + i % count, i / count * columns};
+  };
+  // The columns of a step lie about here, in any format.
+  const auto upcoming = [&](Place at) {
+    const uint64_t bytes = product.part->panel_bytes, taken = std::min(columns, cols - at.k);
+    return Upcoming(product.part->panel(at.panel) + bytes * at.k / cols, bytes * taken / cols,
                     (block.tokens + tile_of(product) - 1) / tile_of(product));
   };
-  for (uint64_t k = 0; k < cols; k += columns)
-    for (uint64_t panel = panels.begin; panel < panels.end; ++panel) {
-      const bool last = panel + 1 == panels.end;
-      Step step{panel, k, std::min(columns, cols - k), block, sums(panel), {}};
-      if (!last)
-        step.upcoming = upcoming(panel + 1, k);
-      else if (k + columns < cols)
-        step.upcoming = upcoming(panels.begin, k + columns);
-      else if (takes_matrix(product) && block.tokens >= kernels::kMatrixTokens &&
-               panels.end < product.part->panels)  // what this member takes next, as a rule
-        step.upcoming = upcoming(panels.end, 0);
-      add(product, step);
-    }
+  for (uint64_t i = 0; i < pieces * count; ++i) {
+    const Place at = place(i);
+    Step step{at.panel, at.k, std::min(columns, cols - at.k), block, sums(at.panel), {}};
+    if (i + 1 < pieces * count)
+      step.upcoming = upcoming(place(i + 1));
+    else if (takes_matrix(product) && panels.end < product.part->panels)  // what comes next, as a rule
+      step.upcoming = upcoming({panels.end, 0});
+    add(product, step);
+  }
   for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
     finish_block(product, panel, block, sums(panel));
 }

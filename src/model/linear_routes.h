@@ -67,6 +67,13 @@ class Upcoming {
     for (; at_ < stop; at_ += kLine) __builtin_prefetch(at_, 0, 2);
   }
 
+  // To be fetched by others.
+  Upcoming first_half() {
+    Upcoming half = *this;
+    half.end_ = at_ += bytes() / 2 / kLine * kLine;
+    return half;
+  }
+
   // Not fetched yet.
   const std::byte* from() const { return at_; }
   uint64_t bytes() const { return static_cast<uint64_t>(end_ - at_); }

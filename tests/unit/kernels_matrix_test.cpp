@@ -193,16 +193,18 @@ TEST(KernelsMatrix, CodesAreSummedInBlocksAndScaled) {
             const uint16_t bits = float_to_bf16(x[t * cols + k]);
             std::memcpy(at.token(t, k * 2), &bits, sizeof bits);
           }
-        reference.expand_codes[index](panel.data(), cols, 0, cols, reinterpret_cast<int16_t*>(at.b.data()),
-                                      at.absmax.data());
+        const auto expand = [&](const MatrixTiles& tiles, uint64_t k_begin, uint64_t k_count, int16_t* b,
+                                float* absmax) {
+          tiles.expand_codes[index]({panel.data(), cols, k_begin, k_count, b + k_begin * kRows,
+                                     absmax + k_begin / 64 * kRows, panel.data(), panel.size()});
+        };
+        expand(reference, 0, cols, reinterpret_cast<int16_t*>(at.b.data()), at.absmax.data());
         const std::vector<float> expected = at.multiply(reference.codes, 0);
         for (const Kernels* set : sets_with_tiles()) {
           std::vector<int16_t> b(cols * kRows);
           std::vector<float> absmax(cols / 64 * kRows);
-          set->matrix->expand_codes[index](panel.data(), cols, 0, 64, b.data(), absmax.data());
-          if (cols > 64)
-            set->matrix->expand_codes[index](panel.data(), cols, 64, cols - 64, b.data() + 64 * kRows,
-                                             absmax.data() + kRows);
+          expand(*set->matrix, 0, 64, b.data(), absmax.data());
+          if (cols > 64) expand(*set->matrix, 64, cols - 64, b.data(), absmax.data());
           EXPECT_EQ(std::memcmp(b.data(), at.b.data(), b.size() * 2), 0) << set->name << cols;
           EXPECT_TRUE(same_bits(absmax, at.absmax)) << set->name << cols;
           for (const uint64_t split : {uint64_t{0}, cols / 128 * 32})

@@ -64,11 +64,11 @@ struct LinesAhead {
   const uint8_t* end;
   uint64_t piece;
 
+  LinesAhead(const void* from, uint64_t bytes, uint64_t steps)
+      : next(static_cast<const uint8_t*>(from)), end(next + bytes), piece((bytes / steps + 64) / 64 * 64) {}
   explicit LinesAhead(const MatrixTile& at)
-      : next(static_cast<const uint8_t*>(at.ahead)), end(next + at.ahead_bytes) {
-    const uint64_t steps = (at.tokens + kMatrixTokens - 1) / kMatrixTokens * (at.dwords / kMatrixDwords + 1);
-    piece = (at.ahead_bytes / steps + 64) / 64 * 64;
-  }
+      : LinesAhead(at.ahead, at.ahead_bytes,
+                   (at.tokens + kMatrixTokens - 1) / kMatrixTokens * (at.dwords / kMatrixDwords + 1)) {}
   void fetch() {
     const uint8_t* stop = static_cast<uint64_t>(end - next) < piece ? end : next + piece;
     for (; next < stop; next += 64) prefetch_beside(next);

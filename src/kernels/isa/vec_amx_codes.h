@@ -28,9 +28,10 @@ class CodePairs {
   }
 
   // 64 columns of a panel as `b` of tiles.
-  void expand(const uint8_t* codes, uint8_t* out) const {
+  void expand(const uint8_t* codes, uint8_t* out, LinesAhead& ahead) const {
 #pragma GCC unroll 1
-    for (uint32_t j = 0; j < kBlockCols / 8; ++j, out += kPairs * kDwordBytes)
+    for (uint32_t j = 0; j < kBlockCols / 8; ++j, out += kPairs * kDwordBytes) {
+      ahead.fetch();
       at_each<kPanelVectors>([&](auto at) {
         constexpr uint32_t v = decltype(at)::value;
         const I dwords = load_dwords(code_dwords(codes, v, j));
@@ -40,6 +41,7 @@ class CodePairs {
                        looked_up_bytes(table_, index(shifted_bytes(dwords, places_[i]))));
         });
       });
+    }
   }
 
  private:
@@ -54,20 +56,21 @@ class CodePairs {
 };
 
 template <Format Fmt>
-void expand_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
-                  float* absmax) {
+void expand_codes(const MatrixTiles::CodeColumns& at) {
   constexpr const quant::FourBitCode& code = quant::four_bit_code(Fmt);
   const CodePairs pairs(code.bf16);
-  const auto* from = static_cast<const uint8_t*>(panel);
-  const PanelScales<Fmt> scales(from, cols);
+  const auto* from = static_cast<const uint8_t*>(at.panel);
+  const PanelScales<Fmt> scales(from, at.cols);
   const F inverse = splat(1.0f / code.bf16_max);
-  for (uint64_t k = 0; k < k_count; k += kBlockCols, absmax += kPanelRows) {
-    const uint64_t index = (k_begin + k) / kBlockCols;
-    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
+  LinesAhead ahead(at.ahead, at.ahead_bytes, at.k_count / 8);
+  for (uint64_t k = 0; k < at.k_count; k += kBlockCols) {
+    const uint64_t index = (at.k_begin + k) / kBlockCols;
+    const uint8_t* block = first_block<Fmt>(from, at.cols) + index * kBlockStride<Fmt>;
     F of_rows[kPanelVectors];
     scales.absmax(block, index, of_rows);
-    for (uint32_t v = 0; v < kPanelVectors; ++v) store(absmax + v * kWidth, of_rows[v] * inverse);
-    pairs.expand(block + kScaleBytes<Fmt>, reinterpret_cast<uint8_t*>(out + k * kPanelRows));
+    for (uint32_t v = 0; v < kPanelVectors; ++v)
+      store(at.absmax + k / kBlockCols * kPanelRows + v * kWidth, of_rows[v] * inverse);
+    pairs.expand(block + kScaleBytes<Fmt>, reinterpret_cast<uint8_t*>(at.out + k * kPanelRows), ahead);
   }
 }
 
