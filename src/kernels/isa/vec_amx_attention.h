@@ -230,7 +230,10 @@ void attend_rows(const AttendBlock& block, Visible all) {
   if (block.queries <= kFewRows) return attend_few(block, all);
   uint32_t configured = 0;
   tile_scores(block, all, configured);
-  weigh<PartedWeights>(block);
+  {
+    const WithoutSubnormals within;
+    weigh<PartedWeights>(block);
+  }
   add_tile_values(block, all, configured);
   release_tiles();
 }
