@@ -156,9 +156,10 @@ class Run {
       kernels_.store(Dtype::bf16, values.data(), values.size(), buffer.data() + at);
     const double operations = 4.0 * pool_.threads() * queries * head_dim * kernels::kBlockTokens * kBlocks;
     const auto repeats = static_cast<uint32_t>(std::max(1.0, (options_.quick ? 5e8 : 5e9) / operations));
+    const Instruction limit = kernels_.matrix != nullptr ? Instruction::bf16 : Instruction::fma;
     std::vector<double> rates, peaks;
     for (uint32_t round = 0; round < options_.rounds; ++round) {
-      peaks.push_back(devices::measure_peak(kernels_, pool_, Instruction::fma));
+      peaks.push_back(devices::measure_peak(kernels_, pool_, limit));
       const double start = now();
       pool_.run([&](uint32_t member) {
         attend(buffer.data() + member * kBlocks * 2 * block_bytes, {queries, head_dim}, repeats * kBlocks,
@@ -166,7 +167,7 @@ class Run {
       });
       rates.push_back(operations * repeats / (now() - start) / 1e9);
     }
-    KernelRow row{"attention", "bf16", queries, head_dim, 1, {}, "GFLOP/s", "fp32 multiply-add"};
+    KernelRow row{"attention", "bf16", queries, head_dim, 1, {}, "GFLOP/s", devices::instruction_name(limit)};
     finish(std::move(row), rates, peaks);
   }
 
