@@ -43,7 +43,8 @@ bool has_avx512_vnni() {
 
 // The set equals the others only where the instruction rounds as it is specified to.
 bool has_avx512_bf16() {
-  return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16") && avx512_bf16_sums_are_chains();
+  return has_avx512_vnni() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16") &&
+         avx512_bf16_sums_are_chains();
 }
 
 // Whether a multiply-add of pairs takes less than two of floats: on some CPUs it takes longer, and the set
@@ -65,8 +66,7 @@ bool pairs_pay() {
 }
 
 bool has_avx512_amx() {
-  return has_avx512_bf16() && __builtin_cpu_supports("avx512vbmi") && tiles_are_granted() &&
-         avx512_amx_sums_are_blocks();
+  return has_avx512_bf16() && tiles_are_granted() && avx512_amx_sums_are_blocks();
 }
 #endif
 
@@ -75,7 +75,7 @@ std::vector<KernelSet> detect() {
 #if defined(__x86_64__)
   sets.push_back(
       {&kAvx512Amx, has_avx512_amx(), "AVX-512 F, BW, VL, DQ, VBMI, VNNI, BF16, AMX TILE, INT8, BF16"});
-  sets.push_back({&kAvx512Bf16, has_avx512_bf16(), "AVX-512 F, BW, VL, DQ, VNNI, BF16"});
+  sets.push_back({&kAvx512Bf16, has_avx512_bf16(), "AVX-512 F, BW, VL, DQ, VBMI, VNNI, BF16"});
   sets.push_back({&kAvx512Vnni, has_avx512_vnni(), "AVX-512 F, BW, VL, DQ, VNNI"});
   if (has_avx512_bf16() && !pairs_pay()) std::swap(sets[sets.size() - 1], sets[sets.size() - 2]);
   sets.push_back({&kAvx512, has_avx512(), "AVX-512 F, BW, VL, DQ"});

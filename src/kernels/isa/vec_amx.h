@@ -196,13 +196,9 @@ void gemv_stored_pairs_of(const uint8_t* const* panels, const float* x, uint64_t
 
 void gemv_stored_pairs(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
                        float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
-  if (panel_b != nullptr) {
-    gemv_stored_pairs_of<2>(panels, x, cols, y);
-  } else {
-    gemv_stored_pairs_of<1>(panels, x, cols, y);
-  }
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_stored_pairs_of<decltype(count)::value>(panels, x, cols, y);
+  });
 }
 
 }  // namespace

@@ -66,10 +66,10 @@ void expand_codes(const MatrixTiles::CodeColumns& at) {
   for (uint64_t k = 0; k < at.k_count; k += kBlockCols) {
     const uint64_t index = (at.k_begin + k) / kBlockCols;
     const uint8_t* block = first_block<Fmt>(from, at.cols) + index * kBlockStride<Fmt>;
-    F of_rows[kPanelVectors];
+    F of_rows[PanelScales<Fmt>::kBlocks][kPanelVectors];
     scales.absmax(block, index, of_rows);
     for (uint32_t v = 0; v < kPanelVectors; ++v)
-      store(at.absmax + k / kBlockCols * kPanelRows + v * kWidth, of_rows[v] * inverse);
+      store(at.absmax + k / kBlockCols * kPanelRows + v * kWidth, of_rows[0][v] * inverse);
     pairs.expand(block + kScaleBytes<Fmt>, reinterpret_cast<uint8_t*>(at.out + k * kPanelRows), ahead);
   }
 }
@@ -205,13 +205,9 @@ void gemv_codes_of(const uint8_t* const* panels, const float* x, uint64_t cols, 
 template <Format Fmt>
 void gemv_codes(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
                 float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
-  if (panel_b != nullptr) {
-    gemv_codes_of<Fmt, 2>(panels, x, cols, y);
-  } else {
-    gemv_codes_of<Fmt, 1>(panels, x, cols, y);
-  }
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_codes_of<Fmt, decltype(count)::value>(panels, x, cols, y);
+  });
 }
 
 }  // namespace

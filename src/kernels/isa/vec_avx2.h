@@ -168,9 +168,10 @@ inline F gather(const float* table, I index) {
 class ByteMap {
  public:
   static constexpr bool kFast = false;  // a gather takes turns with what is multiplied beside it
+  static constexpr uint32_t kBlocks = 1;
   explicit ByteMap(const float* values) : values_(values) {}
-  void look_up(const uint8_t* codes, F (&out)[4]) const {
-    for (uint32_t v = 0; v < 4; ++v) out[v] = gather(values_, load_u8(codes + v * kWidth));
+  void look_up(const uint8_t* codes, F (&out)[1][4]) const {
+    for (uint32_t v = 0; v < 4; ++v) out[0][v] = gather(values_, load_u8(codes + v * kWidth));
   }
 
  private:

@@ -102,7 +102,7 @@ constexpr uint32_t kSumPairs = 16;
 template <Format Fmt, class Sum, uint32_t Panels>
 inline void gemv_pairs_of(const uint8_t* const* panels, const float* x, uint64_t cols, float* const* y) {
   const Table16 table = table16(quant::four_bit_code(Fmt).values);
-  const PanelScales<Fmt> of[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
+  BlockScales<Fmt> of[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
   Sum sums[Panels][kPanelVectors];
   const auto each_sum = [&](auto work) {
     at_each<Panels * kPanelVectors>([&](auto at) {
@@ -120,9 +120,9 @@ inline void gemv_pairs_of(const uint8_t* const* panels, const float* x, uint64_t
     const uint8_t* codes[Panels];
     F absmax[Panels][kPanelVectors];
     for (uint32_t p = 0; p < Panels; ++p) {
-      const uint8_t* block = first_block<Fmt>(panels[p], cols) + index * kBlockStride<Fmt>;
-      of[p].absmax(block, index, absmax[p]);
-      codes[p] = block + kScaleBytes<Fmt>;
+      for (uint32_t v = 0; v < kPanelVectors; ++v) absmax[p][v] = of[p].absmax(index, v);
+      codes[p] = of[p].block + kScaleBytes<Fmt>;
+      of[p].advance();
     }
 #pragma GCC unroll 1
     for (uint32_t j = 0; j < kBlockCols / 8; ++j) {
@@ -145,13 +145,9 @@ inline void gemv_pairs_of(const uint8_t* const* panels, const float* x, uint64_t
 template <Format Fmt, class Sum>
 void gemv_pairs(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
                 float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
-  if (panel_b != nullptr) {
-    gemv_pairs_of<Fmt, Sum, 2>(panels, x, cols, y);
-  } else {
-    gemv_pairs_of<Fmt, Sum, 1>(panels, x, cols, y);
-  }
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_pairs_of<Fmt, Sum, decltype(count)::value>(panels, x, cols, y);
+  });
 }
 
 // Pairs of weights in the order in which they are multiplied.

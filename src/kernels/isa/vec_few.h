@@ -182,27 +182,31 @@ struct FewFourBit {
   float* y;
   uint64_t y_stride;
 
+  // Sums stand side by side until they are finished: rows of y may be a power of two apart, which all share a
+  // few places of the first cache.
   template <uint32_t Tokens>
   void run() const {
     BlockScales<Fmt> of(panel, cols);
+    alignas(64) float sums[Tokens][kPanelRows] = {};
     for (uint64_t index = 0; index < cols / kBlockCols; ++index) {
       const auto tokens = codes.template at<Tokens>(index);
-      for (uint32_t v = 0; v < kPanelVectors; ++v) multiply<Tokens>(of, tokens, index, v);
+      for (uint32_t v = 0; v < kPanelVectors; ++v) add<Tokens>(of, tokens, index, v, sums);
       of.advance();
     }
+    for (uint32_t t = 0; t < Tokens; ++t) __builtin_memcpy(y + t * y_stride, sums[t], sizeof sums[t]);
   }
 
   template <uint32_t Tokens, class Block>
-  void multiply(BlockScales<Fmt>& of, const Block& tokens, uint64_t index, uint32_t v) const {
-    I sums[Tokens];
+  void add(BlockScales<Fmt>& of, const Block& tokens, uint64_t index, uint32_t v,
+           float (&sums)[Tokens][kPanelRows]) const {
+    I found[Tokens];
     constexpr uint32_t kRows = kWidth / kStripSteps;
-    tokens.sums(code_dwords(of.block + kScaleBytes<Fmt>, v, 0), sums,
+    tokens.sums(code_dwords(of.block + kScaleBytes<Fmt>, v, 0), found,
                 [&](uint32_t step) { of.template look_ahead<kRows>(index, v * kWidth + step * kRows); });
     const F absmax = of.absmax(index, v);
     for (uint32_t t = 0; t < Tokens; ++t) {
-      float* to = y + t * y_stride + v * kWidth;
-      const F scale = absmax * splat(codes.scale(t, index));
-      store(to, fma(to_float(sums[t]), scale, index == 0 ? zero() : load(to)));
+      float* sum = sums[t] + v * kWidth;
+      store(sum, fma(to_float(found[t]), absmax * splat(codes.scale(t, index)), load(sum)));
     }
   }
 };

@@ -19,7 +19,8 @@ template <Format Fmt, bool LooksAhead = quant::is_nested(Fmt) && !ByteMap::kFast
 struct BlockScales {
   const uint8_t* block;  // the present one
   PanelScales<Fmt> scales;
-  F of_rows[kPanelVectors];
+  static constexpr uint32_t kBlocks = PanelScales<Fmt>::kBlocks;
+  F of_rows[kBlocks][kPanelVectors];
 
   BlockScales(const uint8_t* panel, uint64_t cols)
       : block(first_block<Fmt>(panel, cols)), scales(panel, cols) {}
@@ -28,10 +29,10 @@ struct BlockScales {
   template <uint32_t Rows>
   void look_ahead(uint64_t, uint32_t) {}
 
-  // Of block `index`, the present one, for the rows of vector v; vectors are asked for in order.
+  // Of block `index`, the present one, for the rows of vector v; blocks and vectors are asked for in order.
   F absmax(uint64_t index, uint32_t v) {
-    if (v == 0) scales.absmax(block, index, of_rows);
-    return of_rows[v];
+    if (v == 0 && index % kBlocks == 0) scales.absmax(block, index, of_rows);
+    return of_rows[index % kBlocks][v];
   }
 };
 
@@ -171,13 +172,9 @@ inline void gemv_four_bit(const uint8_t* const* panels, Token token, uint64_t co
 template <Format Fmt, class Token>
 inline void gemv_of_panels(const void* panel_a, const void* panel_b, const Token& token, uint64_t cols,
                            float* y_a, float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
-  if (panel_b != nullptr) {
-    gemv_four_bit<Fmt, 2>(panels, token, cols, y);
-  } else {
-    gemv_four_bit<Fmt, 1>(panels, token, cols, y);
-  }
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_four_bit<Fmt, decltype(count)::value>(panels, token, cols, y);
+  });
 }
 
 template <Format Fmt>

@@ -24,6 +24,16 @@ inline void at_each(Body body) {
   at_each_of(std::make_integer_sequence<uint32_t, Count>(), body);
 }
 
+// One token's product with panel a, or with two panels at once where b is not null: run(how many as a type's
+// value, the panels, their sums).
+template <class Run>
+inline void with_panels(const void* a, const void* b, float* y_a, float* y_b, Run run) {
+  const uint8_t* panels[2] = {static_cast<const uint8_t*>(a), static_cast<const uint8_t*>(b)};
+  float* y[2] = {y_a, y_b};
+  if (b != nullptr) return run(std::integral_constant<uint32_t, 2>(), panels, y);
+  run(std::integral_constant<uint32_t, 1>(), panels, y);
+}
+
 // Vector v of panel column k (f32, f16), or of the column pair k, k + 1 (bf16: both at once).
 struct Pair {
   F even;
@@ -68,13 +78,9 @@ inline void gemv_panels(const uint8_t* const* panels, const float* x, uint64_t c
 
 template <Format Fmt>
 void gemv(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a, float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
-  if (panel_b != nullptr) {
-    gemv_panels<Fmt, 2>(panels, x, cols, y);
-  } else {
-    gemv_panels<Fmt, 1>(panels, x, cols, y);
-  }
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_panels<Fmt, decltype(count)::value>(panels, x, cols, y);
+  });
 }
 
 template <Format Fmt>

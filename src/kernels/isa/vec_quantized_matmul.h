@@ -39,14 +39,10 @@ inline void gemv_int8_panels(const uint8_t* const* panels, const int8_t* x, floa
 
 void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                uint64_t cols, float* y_a, float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
   const auto* x = static_cast<const int8_t*>(codes);
-  if (panel_b != nullptr) {
-    gemv_int8_panels<2>(panels, x, *scales, cols, y);
-  } else {
-    gemv_int8_panels<1>(panels, x, *scales, cols, y);
-  }
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_int8_panels<decltype(count)::value>(panels, x, *scales, cols, y);
+  });
 }
 
 void dot_digits(const void* panel, const int8_t* high, const int8_t* low, uint64_t cols, float* y) {
@@ -116,20 +112,22 @@ inline const float* nested_map(const uint8_t* panel) {
   return offset == 0 ? quant::kNestedMap.values : reinterpret_cast<const float*>(panel + offset);
 }
 
-// The absmax of one panel's blocks, asked for in any order. `block` is where the block begins.
+// The absmax of one panel's blocks, asked for in any order. `block` is where the first of them begins.
 template <Format Fmt>
 class PanelScales {
  public:
+  static constexpr uint32_t kBlocks = 1;  // as many as are found at once
   PanelScales(const uint8_t*, uint64_t) {}
-  void absmax(const uint8_t* block, uint64_t, F (&out)[kPanelVectors]) const {
+  void absmax(const uint8_t* block, uint64_t, F (&out)[1][kPanelVectors]) const {
     for (uint32_t v = 0; v < kPanelVectors; ++v)
-      out[v] = load(reinterpret_cast<const float*>(block) + v * kWidth);
+      out[0][v] = load(reinterpret_cast<const float*>(block) + v * kWidth);
   }
 };
 
 template <Format Fmt>
 requires(quant::is_nested(Fmt)) class PanelScales<Fmt> {
  public:
+  static constexpr uint32_t kBlocks = ByteMap::kBlocks;
   PanelScales(const uint8_t* panel, uint64_t cols)
       : header_(reinterpret_cast<const quant::FourBitPanel*>(panel)),
         nested_(reinterpret_cast<const float*>(panel + sizeof(quant::FourBitPanel))),
@@ -137,10 +135,12 @@ requires(quant::is_nested(Fmt)) class PanelScales<Fmt> {
         groups_(quant::nested_groups(cols)),
         map_(nested_map(panel)) {}
 
-  void absmax(const uint8_t*, uint64_t index, F (&out)[kPanelVectors]) const {
+  // Of block `index` and those after it; behind a panel's last one, of other bytes of it.
+  void absmax(const uint8_t*, uint64_t index, F (&out)[kBlocks][kPanelVectors]) const {
     map_.look_up(codes_ + index * kPanelRows, out);
-    for (uint32_t v = 0; v < kPanelVectors; ++v)
-      out[v] = out[v] * of_group(index, v) + splat(header_->offset);
+    for (uint32_t b = 0; b < kBlocks; ++b)
+      for (uint32_t v = 0; v < kPanelVectors; ++v)
+        out[b][v] = out[b][v] * of_group(index + b, v) + splat(header_->offset);
   }
 
  private:
@@ -174,12 +174,12 @@ inline void for_eights(const void* panel, uint64_t cols, uint64_t k_begin, uint6
   for (uint64_t k = 0; k < k_count; k += kBlockCols) {
     const uint64_t index = (k_begin + k) / kBlockCols;
     const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
-    F of_rows[kPanelVectors];
+    F of_rows[PanelScales<Fmt>::kBlocks][kPanelVectors];
     scales.absmax(block, index, of_rows);
     for (uint32_t v = 0; v < kPanelVectors; ++v) {
-      if (absmax != nullptr) store(absmax + k / kBlockCols * kPanelRows + v * kWidth, of_rows[v]);
+      if (absmax != nullptr) store(absmax + k / kBlockCols * kPanelRows + v * kWidth, of_rows[0][v]);
       for (uint32_t j = 0; j < kBlockCols / 8; ++j)
-        eight(k + 8 * j, v, load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j)), of_rows[v]);
+        eight(k + 8 * j, v, load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j)), of_rows[0][v]);
     }
   }
 }

@@ -42,14 +42,10 @@ inline void gemv_int8_dots(const uint8_t* const* panels, const int8_t* x, float 
 
 void gemv_int8_vnni(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                     uint64_t cols, float* y_a, float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
   const auto* x = static_cast<const int8_t*>(codes);
-  if (panel_b != nullptr) {
-    gemv_int8_dots<2>(panels, x, *scales, cols, y);
-  } else {
-    gemv_int8_dots<1>(panels, x, *scales, cols, y);
-  }
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_int8_dots<decltype(count)::value>(panels, x, *scales, cols, y);
+  });
 }
 
 // A tile straight from a panel. The sums begin at -128 times those of the rows' codes and end exact.

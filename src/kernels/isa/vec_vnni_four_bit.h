@@ -2,7 +2,7 @@
 // both factors of two columns. Needs vec_avx512.h and vec_table.h before it.
 #pragma once
 
-#include "kernels/isa/vec_quantized_matmul.h"
+#include "kernels/isa/vec_four_bit.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
@@ -36,9 +36,10 @@ inline I block_dots(I table, const uint8_t* codes, const int16_t* x, uint32_t v)
   for (uint32_t j = 0; j < kBlockCols / 8; ++j, x += 8) {
     const uint8_t* line = code_dwords(codes, v, j);
     prefetch_unpacked(line);
-    const I dwords = load_dwords(line);
+    I dwords = load_dwords(line);
+    pin(dwords);  // GCC would have each shift load it again
     const auto add = [&](I& sum, I index, const int16_t* pair) {
-      sum = add_pairs16(sum, _mm512_permutexvar_epi16(index, table), splat_dword(pair));
+      sum = add_pairs16(sum, _mm512_permutexvar_epi16(index, table), pair);
     };
     add(sums[0], dwords, x);
     add(sums[1], _mm512_srli_epi16(dwords, 4), x + 2);
@@ -52,7 +53,7 @@ template <Format Fmt, uint32_t Panels>
 inline void gemv_fixed_dots(const uint8_t* const* panels, const int16_t* x, const float* scales,
                             uint64_t cols, float* const* y) {
   const I table = word_table(quant::four_bit_code(Fmt));
-  const PanelScales<Fmt> of[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
+  BlockScales<Fmt> of[2] = {{panels[0], cols}, {panels[Panels - 1], cols}};
   F sums[Panels][kPanelVectors];
   for (auto& panel : sums)
     for (F& sum : panel) sum = zero();
@@ -61,13 +62,12 @@ inline void gemv_fixed_dots(const uint8_t* const* panels, const int16_t* x, cons
     order_block(x + block * kBlockCols, ordered);
     const F scale = splat_from(scales + block);
     for (uint32_t p = 0; p < Panels; ++p) {
-      const uint8_t* at = first_block<Fmt>(panels[p], cols) + block * kBlockStride<Fmt>;
-      F absmax[kPanelVectors];
-      of[p].absmax(at, block, absmax);
       for (uint32_t v = 0; v < kPanelVectors; ++v) {
-        const I sum = block_dots(table, at + kScaleBytes<Fmt>, ordered, v);
-        sums[p][v] = fma(to_float(sum), absmax[v] * scale, sums[p][v]);
+        const F absmax = of[p].absmax(block, v) * scale;
+        const I sum = block_dots(table, of[p].block + kScaleBytes<Fmt>, ordered, v);
+        sums[p][v] = fma(to_float(sum), absmax, sums[p][v]);
       }
+      of[p].advance();
     }
   }
   for (uint32_t p = 0; p < Panels; ++p)
@@ -77,14 +77,10 @@ inline void gemv_fixed_dots(const uint8_t* const* panels, const int16_t* x, cons
 template <Format Fmt>
 void gemv_fixed_vnni(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                      uint64_t cols, float* y_a, float* y_b) {
-  const uint8_t* panels[2] = {static_cast<const uint8_t*>(panel_a), static_cast<const uint8_t*>(panel_b)};
-  float* y[2] = {y_a, y_b};
   const auto* x = static_cast<const int16_t*>(codes);
-  if (panel_b != nullptr) {
-    gemv_fixed_dots<Fmt, 2>(panels, x, scales, cols, y);
-  } else {
-    gemv_fixed_dots<Fmt, 1>(panels, x, scales, cols, y);
-  }
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_fixed_dots<Fmt, decltype(count)::value>(panels, x, scales, cols, y);
+  });
 }
 
 }  // namespace

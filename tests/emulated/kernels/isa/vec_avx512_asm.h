@@ -20,6 +20,9 @@ inline F fma_in_place(F sum, F a, F b) {
 inline I add_pairs16(I sum, I a, I b) {
   return add_i(sum, multiply_pairs16(a, b));
 }
+inline I add_pairs16(I sum, I a, const int16_t* pair) {
+  return add_pairs16(sum, a, splat_dword(pair));
+}
 inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
   return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
 }
@@ -52,6 +55,14 @@ inline I looked_up_bytes(I table, I index) {
   store_dwords(from, table);
   store_dwords(at, index);
   for (uint32_t i = 0; i < 64; ++i) out[i] = from[at[i] % 64];
+  return load_dwords(out);
+}
+inline I looked_up_bytes(I first, I second, I index) {
+  uint8_t from[128], at[64], out[64];
+  store_dwords(from, first);
+  store_dwords(from + 64, second);
+  store_dwords(at, index);
+  for (uint32_t i = 0; i < 64; ++i) out[i] = from[at[i] % 128];
   return load_dwords(out);
 }
 inline I shifted_bytes(I qwords, I places) {
