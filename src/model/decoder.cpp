@@ -360,9 +360,8 @@ class Pass {
       wait(Section::up);
       act({0, spec.intermediate_size}, mine);
     } else {
-      const auto finished = [&](Range rows) { act(rows, {0, tokens()}); };
       multiply(worker, dtype(), layer.up, {normed(0), at_.hidden_stride, calls_, factors()}, tokens(), up(0),
-               at_.up_stride, std::ref(finished));
+               at_.up_stride, std::ref(act));
     }
     wait(Section::up);
     if (spec.ffn_sub_norm || spec.linear != LinearKind::dense) {
@@ -396,8 +395,8 @@ class Pass {
     wait(Section::norms);
     float* logits = base_ + at_.logits;
     if (is_screened() && screen(worker, rows)) return;
-    const auto cap = [&](Range columns) {
-      for (uint32_t r = 0; r < rows; ++r)
+    const auto cap = [&](Range columns, Range of_rows) {
+      for (uint64_t r = of_rows.begin; r < of_rows.end; ++r)
         kernels_.softcap(dtype(), logits + r * at_.logits_stride + columns.begin, spec.final_softcap,
                          columns.end - columns.begin);
     };

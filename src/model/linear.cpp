@@ -82,13 +82,23 @@ void prepare(const Product& product, const Linear::Part* packed_for) {
   worker.pool->barrier();
 }
 
-// All members work off the panels of parts that have one form of tokens and one length.
+// All members work off the panels of parts that have one form of tokens and one length. Where tokens are in
+// parts of their own, a member begins with those that it works on between the products too.
 void run_parts(std::span<const Product> parts, const Finished& finished) {
   const Product& first = parts.front();
   const Worker& worker = *first.worker;
-  worker.pool->hand_out(worker.member, first.part->panels, piece_panels(first), [&](Range panels) {
-    for (const Product& product : parts) run(product, panels);
-    if (finished) finished({panels.begin * kPanelRows, panels.end * kPanelRows});
+  const uint64_t panels = first.part->panels;
+  const auto run_part = [&](uint64_t index, Range piece) {
+    const TokenBlock tokens = token_part(first, static_cast<uint32_t>(index));
+    for (const Product& product : parts) run(product, piece, tokens);
+    if (finished) finished({piece.begin * kPanelRows, piece.end * kPanelRows}, {tokens.first, tokens.end()});
+  };
+  worker.pool->hand_out(worker.member, token_parts(first) * panels, piece_panels(first), [&](Range piece) {
+    for (uint64_t at = piece.begin, end = 0; at < piece.end; at = end) {
+      const uint64_t index = at / panels, start = index * panels;
+      end = std::min(piece.end, start + panels);
+      run_part(index, {at - start, end - start});
+    }
   });
 }
 
@@ -160,7 +170,8 @@ void multiply_panels(const Worker& worker, Dtype dtype, const Linear& linear,
   const Product product{&worker, &linear, &linear.parts.front(), dtype, x, tokens, y, y_stride};
   prepare(product, nullptr);
   worker.pool->hand_out(worker.member, panels.size(), 1, [&](Range mine) {
-    run(product, {panels[mine.begin], uint64_t{panels[mine.begin]} + 1});
+    const uint64_t panel = panels[mine.begin];
+    run(product, {panel, panel + 1}, {0, tokens});
   });
 }
 
@@ -185,7 +196,7 @@ void multiply(const Worker& worker, Dtype dtype, const Linear& linear, Rows x, u
   if (!finished || parts.size() == 1) return;
   worker.pool->barrier();
   const Range panels = share(parts.front().panels, worker.member, worker.members);
-  finished({panels.begin * kPanelRows, panels.end * kPanelRows});
+  finished({panels.begin * kPanelRows, panels.end * kPanelRows}, {0, tokens});
 }
 
 void multiply_part(const Worker& worker, Dtype dtype, const Linear& linear, const Linear::Part& part, Rows x,

@@ -54,8 +54,8 @@ bool multiplies_pairs(const kernels::Kernels& kernels, const plan::WeightFormat&
 // tiles.
 bool multiplies_codes(const kernels::Kernels& kernels, const plan::WeightFormat& format, Dtype dtype);
 
-// Called by the member that finished the rows [begin, end) of all parts, for all tokens, as soon as it did.
-using Finished = std::function<void(Range rows)>;
+// Called by the member that finished the rows [begin, end) of all parts for some tokens, as soon as it did.
+using Finished = std::function<void(Range rows, Range tokens)>;
 
 // y[t][r] = R(sum_k w[r][k] * x[t][k] + bias[r]) for all padded rows r of the matrix; y [tokens][y_stride].
 // All members call it together; who computes which rows is settled while they work. Results are complete for

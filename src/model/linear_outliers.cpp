@@ -96,16 +96,17 @@ void clear_marked(const Product& product, int8_t* codes) {
   for_marked(product, [&](uint32_t column) { codes[column] = 0; });
 }
 
-void add_outliers(const Product& product, Range panels) {
+void add_outliers(const Product& product, Range panels, TokenBlock part) {
   if (!marks_outliers(product)) return;
   // The sums of a pass hold kTokenBlock tokens; a longer call adds its columns piece by piece.
-  for (uint32_t t = 0; t < product.tokens;) {
+  for (uint32_t t = part.first; t < part.end();) {
     const Call call = call_of(product, t);
     if (!is_one_call(product)) gather_marks(product, call);
-    t = call.first_token + call.tokens;
+    const uint32_t first = t;
+    t = std::min(call.first_token + call.tokens, part.end());
     if (!any_marked(product)) continue;
     for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
-      for (uint32_t piece = call.first_token; piece < t; piece += plan::kTokenBlock)
+      for (uint32_t piece = first; piece < t; piece += plan::kTokenBlock)
         add_to_panel(product, {piece, std::min(plan::kTokenBlock, t - piece)}, panel);
   }
 }

@@ -21,6 +21,11 @@ constexpr uint64_t kQuadColumns = 512;
 constexpr uint64_t kCodesOfHeavy = 16;
 // Pairs of bf16 are a quarter of two columns of floats and their weights; sums are fetched less often.
 constexpr uint64_t kPairColumns = 256;
+// Weights that stay in a core's caches beside the tokens, and tokens of a member that they are worth passing
+// for: each member then multiplies all of them by tokens of its own. Where cores share no cache, what another
+// one wrote is as far as memory. Larger weights are read once for all.
+constexpr uint64_t kCachedBytes = uint64_t{4} << 20;
+constexpr uint32_t kMemberTokens = 96;
 
 uint64_t dense_columns(const Product& product) {
   if (takes_pairs(product)) return kPairColumns;
@@ -630,15 +635,28 @@ void quantize_vector(const Product& product) {
   }
 }
 
-void run(const Product& product, Range panels) {
+uint32_t token_parts(const Product& product) {
+  const uint32_t members = product.worker->members;
+  const bool cached = product.part->panels * product.part->panel_bytes <= kCachedBytes;
+  return takes_tiles(product) && cached && product.tokens / members >= kMemberTokens ? members : 1;
+}
+
+TokenBlock token_part(const Product& product, uint32_t index) {
+  const uint32_t unit = takes_matrix(product) ? kernels::kMatrixTokens : tile_of(product);
+  const Range units = share((product.tokens + unit - 1) / unit, index, token_parts(product));
+  const auto first = static_cast<uint32_t>(units.begin) * unit;
+  return {first, std::min(static_cast<uint32_t>(units.end) * unit, product.tokens) - first};
+}
+
+void run(const Product& product, Range panels, TokenBlock part) {
   if (!takes_tiles(product)) {
     run_vector(product, panels);
     finish_row(product, panels);
   }
   const uint32_t block = takes_matrix(product) ? kMatrixTokenBlock : plan::kTokenBlock;
-  for (uint32_t first = 0; takes_tiles(product) && first < product.tokens; first += block)
-    run_panels(product, panels, {first, std::min(block, product.tokens - first)});
-  if (route_of(product) == Route::int8) add_outliers(product, panels);
+  for (uint32_t first = part.first; takes_tiles(product) && first < part.end(); first += block)
+    run_panels(product, panels, {first, std::min(block, part.end() - first)});
+  if (route_of(product) == Route::int8) add_outliers(product, panels, part);
 }
 
 uint32_t* token_marks(const Product& product, uint64_t t) {

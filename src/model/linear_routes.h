@@ -23,10 +23,12 @@ struct Product {
   }
 };
 
-// Tokens that a pass over the panels takes at once; `first` starts a group of the tile's.
+// Tokens, of which `first` starts a group of the tile's.
 struct TokenBlock {
   uint32_t first;
   uint32_t tokens;
+
+  uint32_t end() const { return first + tokens; }
 };
 
 inline const float* token(const Product& product, uint64_t t) {
@@ -120,8 +122,11 @@ bool takes_tiles(const Product& product);
 void pack(const Product& product);
 // Of one token that is not packed: this member's own codes and outlier bits.
 void quantize_vector(const Product& product);
-// The panels' finished products, outlier columns included.
-void run(const Product& product, Range panels);
+// The tokens in parts that are multiplied one after the other: one for each member, or one.
+uint32_t token_parts(const Product& product);
+TokenBlock token_part(const Product& product, uint32_t index);
+// The finished products of such a part with the panels, outlier columns included.
+void run(const Product& product, Range panels, TokenBlock part);
 
 // Sums become the product: bias, scales and roundings. Of one token, in y; of many, from sums [tokens][32] to
 // y.
@@ -141,7 +146,8 @@ void mark_tokens(const Product& product, Range tokens);
 void gather_marks(const Product& product, Call call);
 // Codes of the columns in worker.marks become 0.
 void clear_marked(const Product& product, int8_t* codes);
-// Adds the outlier columns to finished rows: y = R(y + sum). Of one token, worker.marks holds their bits.
-void add_outliers(const Product& product, Range panels);
+// Adds the outlier columns to finished rows of some tokens: y = R(y + sum). Of one token, worker.marks holds
+// their bits.
+void add_outliers(const Product& product, Range panels, TokenBlock part);
 
 }  // namespace rhapsode::model
