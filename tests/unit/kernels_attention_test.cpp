@@ -91,9 +91,13 @@ Scene make_scene(uint32_t seed, Dtype dtype, uint32_t head_dim, uint32_t queries
   return scene;
 }
 
-void attend(const Kernels& set, const Scene& scene, uint32_t block, State& state) {
+// `scratch` is empty, or as the call before for the same queries left it.
+void attend(const Kernels& set, const Scene& scene, uint32_t block, State& state,
+            std::vector<float>& scratch) {
   const uint64_t room = round_up(scene.queries, kAttendRows);
-  std::vector<float> scratch(room * attend_scratch(scene.head_dim), NAN), o = state.o;
+  const bool same_queries = !scratch.empty();
+  scratch.resize(room * attend_scratch(scene.head_dim), NAN);
+  std::vector<float> o = state.o;
   o.resize(room * scene.head_dim, NAN);
   set.attend_block({.k = scene.k[block].data(),
                     .v = scene.v[block].data(),
@@ -113,14 +117,15 @@ void attend(const Kernels& set, const Scene& scene, uint32_t block, State& state
                     .l = state.l.data(),
                     .o = o.data(),
                     .scratch = scratch.data(),
-                    .same_queries = false});
+                    .same_queries = same_queries});
   o.resize(state.o.size());
   state.o = o;
 }
 
 State attend_all(const Kernels& set, const Scene& scene) {
   State state(scene.queries, scene.head_dim);
-  for (uint32_t b = 0; b < scene.blocks; ++b) attend(set, scene, b, state);
+  std::vector<float> scratch;
+  for (uint32_t b = 0; b < scene.blocks; ++b) attend(set, scene, b, state, scratch);
   return state;
 }
 
@@ -301,8 +306,9 @@ TEST(KernelsAttention, MergingChunksIsAttentionOverBoth) {
     if (!entry.supported) continue;
     const Kernels& set = *entry.kernels;
     State first(scene.queries, scene.head_dim), second = first, expected = first;
-    for (uint32_t b : {0u, 1u}) attend(select_kernels("reference"), scene, b, first);
-    for (uint32_t b : {2u, 3u}) attend(select_kernels("reference"), scene, b, second);
+    std::vector<float> scratch;
+    for (uint32_t b : {0u, 1u}) attend(select_kernels("reference"), scene, b, first, scratch);
+    for (uint32_t b : {2u, 3u}) attend(select_kernels("reference"), scene, b, second, scratch);
     expected = first;
     for (uint32_t i = 0; i < scene.queries; ++i) {
       const uint64_t at = i * scene.head_dim;
