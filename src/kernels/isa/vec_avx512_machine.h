@@ -25,6 +25,8 @@ constexpr uint32_t kTileRows = kGemmTokens;
 constexpr uint32_t tile_vectors(uint32_t) {
   return 2;
 }
+// Where blocks of columns are scaled one by one: rows whose scaled sums stay in registers beside a block's.
+constexpr uint32_t kHeldRows = 6;
 
 }  // namespace
 }  // namespace rhapsode::kernels

@@ -39,7 +39,7 @@ struct FixedSums {
   }
 };
 
-// One block of columns for `Rows` tokens and the rows of `Vectors` vectors, of a tile at its first column.
+// Blocks of columns for some tokens and rows, at the first of each.
 template <class Sums>
 struct BlockAt {
   const typename Sums::Weight* b;
@@ -50,9 +50,10 @@ struct BlockAt {
   uint64_t c_stride;
   bool start;  // c begins here
 };
+constexpr uint64_t kWeights = kBlockCols * kPanelRows, kCodes = kBlockCols * kGemmTokens;  // of a block
 
-// A function of its own: inlined, what the caller keeps in registers leaves too few for the sums, and GCC
-// moves them to the stack at every step.
+// One block for `Rows` tokens and the rows of `Vectors` vectors. A function of its own: inlined, what the
+// caller keeps in registers leaves too few for the sums, and GCC moves them to the stack at every step.
 template <class Sums, uint32_t Rows, uint32_t Vectors>
 [[gnu::noinline]] void multiply_block(const BlockAt<Sums>& at) {
   I sums[Rows][Vectors];
@@ -80,6 +81,34 @@ template <class Sums, uint32_t Rows, uint32_t Vectors>
     finish([](const float* y) { return load(y); });
 }
 
+// `blocks` blocks for `Rows` tokens and all rows: what is scaled stays in registers from block to block.
+template <class Sums, uint32_t Rows>
+[[gnu::noinline]] void multiply_held(const BlockAt<Sums>& at, uint64_t blocks) {
+  F held[Rows][kPanelVectors];
+  auto [b, a, absmax, scales, c, c_stride, start] = at;
+  const auto each = [&held, c, c_stride](auto work) {
+    at_each<Rows * kPanelVectors>([&](auto i) {
+      constexpr uint32_t r = decltype(i)::value / kPanelVectors, v = decltype(i)::value % kPanelVectors;
+      work(held[r][v], c + r * c_stride + v * kWidth);
+    });
+  };
+  each([start](F& sum, const float* from) { sum = start ? zero() : load(from); });
+#pragma GCC unroll 1
+  for (; blocks != 0; --blocks, b += kWeights, a += kCodes, absmax += kPanelRows, scales += kGemmTokens) {
+    I sums[Rows][kPanelVectors];
+    Sums::template add<Rows, kPanelVectors>(sums, b, a, scales);
+    at_each<Rows>([&](auto row) {
+      constexpr uint32_t r = decltype(row)::value;
+      const F of_token = splat(Sums::factor(scales[r]));
+      at_each<kPanelVectors>([&](auto vector) {
+        constexpr uint32_t v = decltype(vector)::value;
+        held[r][v] = fma(to_float(sums[r][v]), load(absmax + v * kWidth) * of_token, held[r][v]);
+      });
+    });
+  }
+  each([](F sum, float* to) { store(to, sum); });
+}
+
 // `blocks` blocks of 64 columns, for all rows of a panel.
 template <class Sums>
 struct BlockTile {
@@ -88,14 +117,28 @@ struct BlockTile {
 
   template <uint32_t Rows>
   void run() const {
+    if constexpr (kHeldRows == 0) {
+      block_by_block<Rows>();
+    } else if constexpr (Rows <= kHeldRows) {
+      multiply_held<Sums, Rows>(at, blocks);
+    } else {
+      constexpr uint32_t kFirst = (Rows + 1) / 2;
+      multiply_held<Sums, kFirst>(at, blocks);
+      BlockAt<Sums> rest = at;
+      rest.a += kFirst * (4 / sizeof *rest.a), rest.scales += kFirst, rest.c += kFirst * at.c_stride;
+      multiply_held<Sums, Rows - kFirst>(rest, blocks);
+    }
+  }
+
+  template <uint32_t Rows>
+  void block_by_block() const {
     constexpr uint32_t kVectors = tile_vectors(Rows);
-    constexpr uint64_t kWeights = kBlockCols * kPanelRows, kCodes = kBlockCols * kGemmTokens;
     for (uint64_t block = 0; block < blocks; ++block)
-      for (uint32_t column = 0; column < kPanelRows; column += kVectors * kWidth)
+      for (uint32_t row = 0; row < kPanelRows; row += kVectors * kWidth)
         multiply_block<Sums, Rows, kVectors>(
-            {at.b + block * kWeights + column * (4 / sizeof(typename Sums::Weight)), at.a + block * kCodes,
-             at.absmax + block * kPanelRows + column, at.scales + block * kGemmTokens, at.c + column,
-             at.c_stride, at.start && block == 0});
+            {at.b + block * kWeights + row * (4 / sizeof(typename Sums::Weight)), at.a + block * kCodes,
+             at.absmax + block * kPanelRows + row, at.scales + block * kGemmTokens, at.c + row, at.c_stride,
+             at.start && block == 0});
   }
 };
 
