@@ -46,19 +46,28 @@ TEST_P(Invariance, ThreadsAndChunks) {
 }
 
 // So many tokens are multiplied in parts, one for each thread; those of int8 share their outlier columns.
-TEST_P(Invariance, PartsOfLongPrompts) {
+void expect_parts_of_the_whole(const std::string& fixture, std::string_view isa) {
   for (const config::Quantization kind :
        {config::Quantization::none, config::Quantization::int8, config::Quantization::nf4}) {
     plan::Formats formats = plan::Formats::dense(Dtype::bf16);
     formats.quantization = kind;
     const auto run_on = [&](uint32_t threads) {
-      LoadedModel model(golden_directory(GetParam()), formats, threads, 320, {}, 320);
+      LoadedModel model(golden_directory(fixture), formats, threads, 320, isa, 320);
       return model.logits(some_ids(311, model.architecture.spec.vocab_size, 3));
     };
     const std::vector<float> alone = run_on(1);
     for (const uint32_t threads : {2u, 3u})
       EXPECT_TRUE(same_bits(run_on(threads), alone)) << static_cast<int>(kind) << " threads " << threads;
   }
+}
+
+TEST_P(Invariance, PartsOfLongPrompts) {
+  expect_parts_of_the_whole(GetParam(), {});
+}
+
+// In scalar code, so of one family.
+TEST(InvarianceOfTiles, PartsOfLongPrompts) {
+  expect_parts_of_the_whole(golden_fixtures().front(), "reference-amx");
 }
 
 // The reference of a set.

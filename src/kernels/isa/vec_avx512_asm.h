@@ -42,8 +42,8 @@ inline I add_pairs16(I sum, I a, I b) {
 #endif
 }
 #if defined(__AVX512VNNI__)
-// The same with a pair of words for all lanes, broadcast by the load: by an instruction of its own it takes a
-// vector unit's time on Zen 4.
+// The same with a pair of words for all lanes, broadcast by the multiply-add: beside look-ups and shifts an
+// instruction of its own costs (a line of codes 6.3 instead of 5.6 cycles on Zen 4).
 inline I add_pairs16(I sum, I a, const int16_t* pair) {
   struct Pair {
     int16_t words[2];
