@@ -109,6 +109,12 @@ class Rules(unittest.TestCase):
         self.finds("src/plan/plan.cpp:2", "name", ("src/plan/plan.cpp", "\nint read_common();\n"))
         self.passes(("src/plan/plan.cpp", "using T = std::common_type_t<int>;\nint commonality = 1;\n"))
 
+    def test_rooms(self):
+        for path in ("try.cpp", "try.py", "try.sh", "try.rs"):
+            with self.subTest(path=path):
+                self.finds(f"{path}:1", "room", (path, "\n"))
+        self.passes(("dev", "#!/bin/sh\n"), ("tools/try.py", "\n"))
+
     def test_words(self):
         for word in ("/wor" "k/x", "/roo" "t/.cache", "https://pyp" "i.org/simple", "index.crate" "s.io", "// TO" "DO: x"):
             with self.subTest(word=word):

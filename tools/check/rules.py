@@ -147,7 +147,15 @@ def quiet(tree):
                 yield path, line_of(tree.text(path), match.start()), "intrinsics belong to src/kernels/isa"
 
 
+def rooms(tree):
+    """The root holds what the build and the door need; code lives in a folder."""
+    for path in tree.paths(*CODE):
+        if "/" not in path:
+            yield path, 1, "code lives in a folder, not in the root"
+
+
 RULES = {
+    "room": rooms,
     "size": sizes,
     "function": function_sizes,
     "name": names,
