@@ -27,8 +27,10 @@ constexpr uint32_t kTileRows = 3;  // of floats: by all 32 rows
 constexpr uint32_t tile_vectors(uint32_t tokens) {
   return tokens <= 3 ? 4 : 2;
 }
-// Scaled sums of blocks stay in memory: registers for them would leave six for a block's.
-constexpr uint32_t kHeldRows = 0;
+// No multiply-add broadcasts a token's value by itself.
+constexpr bool broadcasts_itself(uint32_t) {
+  return false;
+}
 
 // Keeps a value in a register here, so that a probe's loop is not folded away.
 inline void pin(F& x) {

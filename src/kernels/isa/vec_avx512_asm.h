@@ -33,6 +33,11 @@ inline F fma_in_place(F sum, F a, F b) {
   asm volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
   return sum;
 }
+// The same with one value for all lanes, broadcast by the multiply-add.
+inline F fma_in_place(F sum, F a, const float* b) {
+  asm volatile("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(a), "m"(*b));
+  return sum;
+}
 inline I add_pairs16(I sum, I a, I b) {
 #if defined(__AVX512VNNI__)
   asm volatile("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
@@ -41,10 +46,10 @@ inline I add_pairs16(I sum, I a, I b) {
   return added(sum, multiply_pairs16(a, b));
 #endif
 }
-#if defined(__AVX512VNNI__)
 // The same with a pair of words for all lanes, broadcast by the multiply-add: beside look-ups and shifts an
 // instruction of its own costs (a line of codes 6.3 instead of 5.6 cycles on Zen 4).
 inline I add_pairs16(I sum, I a, const int16_t* pair) {
+#if defined(__AVX512VNNI__)
   struct Pair {
     int16_t words[2];
   };
@@ -52,10 +57,23 @@ inline I add_pairs16(I sum, I a, const int16_t* pair) {
                : "+v"(sum)
                : "v"(a), "m"(*reinterpret_cast<const Pair*>(pair)));
   return sum;
+#else
+  return add_pairs16(sum, a, splat_dword(pair));
+#endif
 }
+#if defined(__AVX512VNNI__)
 // Adds four products to each dword, in the register that holds sum (see added).
 inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
   asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
+  return sum;
+}
+inline I dot_bytes(I sum, I unsigned_bytes, const int8_t* signed_quad) {
+  struct Quad {
+    int8_t bytes[4];
+  };
+  asm volatile("vpdpbusd %2%{1to16%}, %1, %0"
+               : "+v"(sum)
+               : "v"(unsigned_bytes), "m"(*reinterpret_cast<const Quad*>(signed_quad)));
   return sum;
 }
 #endif
@@ -65,6 +83,13 @@ inline I add_quads8(I sum, I small_bytes, I signed_bytes) {
   return dot_bytes(sum, small_bytes, signed_bytes);
 #else
   return added(sum, multiply_pairs16(multiply_bytes(small_bytes, signed_bytes), splat_i(0x00010001u)));
+#endif
+}
+inline I add_quads8(I sum, I small_bytes, const int8_t* signed_quad) {
+#if defined(__AVX512VNNI__)
+  return dot_bytes(sum, small_bytes, signed_quad);
+#else
+  return add_quads8(sum, small_bytes, splat_dword(signed_quad));
 #endif
 }
 #if defined(__AVX512BF16__)
@@ -94,6 +119,10 @@ inline I shifted_bytes(I qwords, I places) {
 // Adds two products to each float, that of the upper halves first.
 inline F dot_bf16(F sum, I a, I b) {
   asm volatile("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
+}
+inline F dot_bf16(F sum, I a, const uint32_t* pair) {
+  asm volatile("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(a), "m"(*pair));
   return sum;
 }
 #endif

@@ -186,8 +186,7 @@ struct PairTile {
       at_each<kPanelVectors>(
           [&](auto v) { weights[decltype(v)::value] = Weights::load(w + decltype(v)::value * kWidth * 4); });
       at_each<Rows>([&](auto r) {
-        const I both = splat_i(x[decltype(r)::value]);
-        at_each<kPanelVectors>([&](auto v) {
+        at_each_vector<decltype(r)::value, kPanelVectors>(x + decltype(r)::value, [&](auto v, auto both) {
           F& sum = sums[decltype(r)::value][decltype(v)::value];
           sum = dot_bf16(sum, weights[decltype(v)::value], both);
         });

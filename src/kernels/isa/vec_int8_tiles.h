@@ -10,13 +10,15 @@ namespace {
 
 // Bytes whose products with a token's fit a word by twos.
 struct SmallQuads {
-  static I code(const int8_t* a) { return splat_dword(a); }
-  static I add(I sum, I w, I x) { return add_quads8(sum, w, x); }
+  template <class X>
+  static I add(I sum, I w, X x) {
+    return add_quads8(sum, w, x);
+  }
 };
 // A panel's int8 as it is stored, by codes + 128.
 struct StoredQuads {
-  static I code(const int8_t* a) { return xor_i(splat_dword(a), splat_i(0x80808080u)); }
-  static I add(I sum, I w, I x) { return added(sum, multiply_quads8(w, x)); }
+  static I add(I sum, I w, I x) { return added(sum, multiply_quads8(w, xor_i(x, splat_i(0x80808080u)))); }
+  static I add(I sum, I w, const int8_t* a) { return add(sum, w, splat_dword(a)); }
 };
 
 // Adds `quads` quads of columns to the sums of `Rows` tokens and the rows of `Vectors` vectors.
@@ -28,8 +30,7 @@ template <class Quads, uint32_t Rows, uint32_t Vectors>
     at_each<Vectors>(
         [&](auto v) { w[decltype(v)::value] = load_dwords(b + decltype(v)::value * kWidth * 4); });
     at_each<Rows>([&](auto r) {
-      const I x = Quads::code(a + decltype(r)::value * 4);
-      at_each<Vectors>([&](auto v) {
+      at_each_vector<decltype(r)::value, Vectors>(a + decltype(r)::value * 4, [&](auto v, auto x) {
         I& sum = sums[decltype(r)::value][decltype(v)::value];
         sum = Quads::add(sum, w[decltype(v)::value], x);
       });

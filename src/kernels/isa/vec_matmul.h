@@ -24,6 +24,25 @@ inline void at_each(Body body) {
   at_each_of(std::make_integer_sequence<uint32_t, Count>(), body);
 }
 
+// A token's value, or its dword of integers, and the sums of each of `Vectors` vectors: use(the vector's
+// index, the value in all lanes, or where it is, if row `Row` of a tile has it broadcast by the
+// multiply-adds).
+inline F splat_at(const float* value) {
+  return splat_from(value);
+}
+inline I splat_at(const void* dword) {
+  return splat_dword(dword);
+}
+template <uint32_t Row, uint32_t Vectors, class T, class Use>
+inline void at_each_vector(const T* value, Use use) {
+  if constexpr (broadcasts_itself(Row)) {
+    at_each<Vectors>([&](auto v) { use(v, value); });
+  } else {
+    const auto in_all_lanes = splat_at(value);
+    at_each<Vectors>([&](auto v) { use(v, in_all_lanes); });
+  }
+}
+
 // One token's product with panel a, or with two panels at once where b is not null: run(how many as a type's
 // value, the panels, their sums).
 template <class Run>
@@ -107,12 +126,12 @@ struct Tile {
   bool first;
 };
 
-// sums[r][v] += x(r) * w(v). The shorter side waits in registers for the longer one.
+// sums[r][v] += *x(r) * w(v). The shorter side waits in registers for the longer one.
 template <uint32_t Rows, class X, class W>
 inline void add_outer(F (&sums)[Rows][kPanelVectors], X x, W w) {
   if constexpr (Rows < kPanelVectors) {
     F held[Rows];
-    at_each<Rows>([&](auto r) { held[decltype(r)::value] = x(decltype(r)::value); });
+    at_each<Rows>([&](auto r) { held[decltype(r)::value] = splat_from(x(decltype(r)::value)); });
     at_each<kPanelVectors>([&](auto v) {
       const F weights = w(decltype(v)::value);
       at_each<Rows>([&](auto r) {
@@ -125,10 +144,9 @@ inline void add_outer(F (&sums)[Rows][kPanelVectors], X x, W w) {
     F held[kPanelVectors];
     at_each<kPanelVectors>([&](auto v) { held[decltype(v)::value] = w(decltype(v)::value); });
     at_each<Rows>([&](auto r) {
-      const F value = x(decltype(r)::value);
-      at_each<kPanelVectors>([&](auto v) {
+      at_each_vector<decltype(r)::value, kPanelVectors>(x(decltype(r)::value), [&](auto v, auto value) {
         F& sum = sums[decltype(r)::value][decltype(v)::value];
-        sum = fma_in_place(sum, value, held[decltype(v)::value]);
+        sum = fma_in_place(sum, held[decltype(v)::value], value);
       });
     });
     at_each<kPanelVectors>([&](auto v) { still_used(held[decltype(v)::value]); });
@@ -171,7 +189,7 @@ template <uint32_t Rows, uint32_t Columns, class Tokens>
     at_each<Columns>([&](auto column) {
       constexpr uint32_t k = decltype(column)::value;
       add_outer<Rows>(
-          sums, [&](uint32_t r) { return splat_from(tokens.at(r, k)); },
+          sums, [&](uint32_t r) { return tokens.at(r, k); },
           [&](uint32_t v) { return load(b + k * kPanelRows + v * kWidth); });
     });
     tokens.advance(Columns);

@@ -15,10 +15,11 @@ inline void sum_pairs(I (&sums)[Rows][Vectors], const int16_t* b, const int16_t*
     I w[Vectors];
     for (uint32_t v = 0; v < Vectors; ++v)
       w[v] = load_dwords(reinterpret_cast<const uint8_t*>(b + v * kWidth * 2));
-    at_each<Rows * Vectors>([&](auto at) {
-      I& sum = sums[decltype(at)::value / Vectors][decltype(at)::value % Vectors];
-      const I x = splat_dword(a + decltype(at)::value / Vectors * 2);
-      sum = add_pairs16(sum, w[decltype(at)::value % Vectors], x);
+    at_each<Rows>([&](auto r) {
+      at_each_vector<decltype(r)::value, Vectors>(a + decltype(r)::value * 2, [&](auto v, auto x) {
+        I& sum = sums[decltype(r)::value][decltype(v)::value];
+        sum = add_pairs16(sum, w[decltype(v)::value], x);
+      });
     });
   }
 }
@@ -52,61 +53,32 @@ struct BlockAt {
 };
 constexpr uint64_t kWeights = kBlockCols * kPanelRows, kCodes = kBlockCols * kGemmTokens;  // of a block
 
-// One block for `Rows` tokens and the rows of `Vectors` vectors. A function of its own: inlined, what the
-// caller keeps in registers leaves too few for the sums, and GCC moves them to the stack at every step.
+// `blocks` blocks for `Rows` tokens and the rows of `Vectors` vectors. What is scaled stays in c, in the
+// first cache: in registers it would leave half of them for a block's sums, which are then too few to keep
+// two multipliers busy. A function of its own: inlined, what the caller keeps in registers leaves too few for
+// the sums, and GCC moves them to the stack at every step.
 template <class Sums, uint32_t Rows, uint32_t Vectors>
-[[gnu::noinline]] void multiply_block(const BlockAt<Sums>& at) {
-  I sums[Rows][Vectors];
-  Sums::template add<Rows, Vectors>(sums, at.b, at.a, at.scales);
-  F absmax[Vectors];
-  for (uint32_t v = 0; v < Vectors; ++v) absmax[v] = load(at.absmax + v * kWidth);
-  // Copies: a store of floats could change what `at` points to, as far as the compiler knows.
-  float* const c = at.c;
-  const uint64_t c_stride = at.c_stride;
-  const typename Sums::Scale* const scales = at.scales;
-  const auto finish = [&](auto before) {
+[[gnu::noinline]] void multiply_blocks(const BlockAt<Sums>& at, uint64_t blocks) {
+  auto [b, a, absmax, scales, c, c_stride, start] = at;
+  for (uint32_t r = 0; start && r < Rows; ++r)
+    for (uint32_t v = 0; v < Vectors; ++v) store(c + r * c_stride + v * kWidth, zero());
+#pragma GCC unroll 1
+  for (; blocks != 0; --blocks, b += kWeights, a += kCodes, absmax += kPanelRows, scales += kGemmTokens) {
+    I sums[Rows][Vectors];
+    Sums::template add<Rows, Vectors>(sums, b, a, scales);
+    F of_rows[Vectors];
+    for (uint32_t v = 0; v < Vectors; ++v) of_rows[v] = load(absmax + v * kWidth);
+    float* y = c;
     at_each<Rows>([&](auto row) {
       constexpr uint32_t r = decltype(row)::value;
       const F of_token = splat(Sums::factor(scales[r]));
       at_each<Vectors>([&](auto vector) {
         constexpr uint32_t v = decltype(vector)::value;
-        float* y = c + r * c_stride + v * kWidth;
-        store(y, fma(to_float(sums[r][v]), absmax[v] * of_token, before(y)));
+        store(y + v * kWidth, fma(to_float(sums[r][v]), of_rows[v] * of_token, load(y + v * kWidth)));
       });
-    });
-  };
-  if (at.start)
-    finish([](const float*) { return zero(); });
-  else
-    finish([](const float* y) { return load(y); });
-}
-
-// `blocks` blocks for `Rows` tokens and all rows: what is scaled stays in registers from block to block.
-template <class Sums, uint32_t Rows>
-[[gnu::noinline]] void multiply_held(const BlockAt<Sums>& at, uint64_t blocks) {
-  F held[Rows][kPanelVectors];
-  auto [b, a, absmax, scales, c, c_stride, start] = at;
-  const auto each = [&held, c, c_stride](auto work) {
-    at_each<Rows * kPanelVectors>([&](auto i) {
-      constexpr uint32_t r = decltype(i)::value / kPanelVectors, v = decltype(i)::value % kPanelVectors;
-      work(held[r][v], c + r * c_stride + v * kWidth);
-    });
-  };
-  each([start](F& sum, const float* from) { sum = start ? zero() : load(from); });
-#pragma GCC unroll 1
-  for (; blocks != 0; --blocks, b += kWeights, a += kCodes, absmax += kPanelRows, scales += kGemmTokens) {
-    I sums[Rows][kPanelVectors];
-    Sums::template add<Rows, kPanelVectors>(sums, b, a, scales);
-    at_each<Rows>([&](auto row) {
-      constexpr uint32_t r = decltype(row)::value;
-      const F of_token = splat(Sums::factor(scales[r]));
-      at_each<kPanelVectors>([&](auto vector) {
-        constexpr uint32_t v = decltype(vector)::value;
-        held[r][v] = fma(to_float(sums[r][v]), load(absmax + v * kWidth) * of_token, held[r][v]);
-      });
+      y += c_stride;
     });
   }
-  each([](F sum, float* to) { store(to, sum); });
 }
 
 // `blocks` blocks of 64 columns, for all rows of a panel.
@@ -117,28 +89,12 @@ struct BlockTile {
 
   template <uint32_t Rows>
   void run() const {
-    if constexpr (kHeldRows == 0) {
-      block_by_block<Rows>();
-    } else if constexpr (Rows <= kHeldRows) {
-      multiply_held<Sums, Rows>(at, blocks);
-    } else {
-      constexpr uint32_t kFirst = (Rows + 1) / 2;
-      multiply_held<Sums, kFirst>(at, blocks);
-      BlockAt<Sums> rest = at;
-      rest.a += kFirst * (4 / sizeof *rest.a), rest.scales += kFirst, rest.c += kFirst * at.c_stride;
-      multiply_held<Sums, Rows - kFirst>(rest, blocks);
-    }
-  }
-
-  template <uint32_t Rows>
-  void block_by_block() const {
     constexpr uint32_t kVectors = tile_vectors(Rows);
-    for (uint64_t block = 0; block < blocks; ++block)
-      for (uint32_t row = 0; row < kPanelRows; row += kVectors * kWidth)
-        multiply_block<Sums, Rows, kVectors>(
-            {at.b + block * kWeights + row * (4 / sizeof(typename Sums::Weight)), at.a + block * kCodes,
-             at.absmax + block * kPanelRows + row, at.scales + block * kGemmTokens, at.c + row, at.c_stride,
-             at.start && block == 0});
+    for (uint32_t row = 0; row < kPanelRows; row += kVectors * kWidth) {
+      BlockAt<Sums> rows = at;
+      rows.b += row * (4 / sizeof *rows.b), rows.absmax += row, rows.c += row;
+      multiply_blocks<Sums, Rows, kVectors>(rows, blocks);
+    }
   }
 };
 

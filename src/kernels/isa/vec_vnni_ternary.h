@@ -113,8 +113,7 @@ struct TritDots {
       at_each<kPanelVectors>(
           [&](auto v) { w[decltype(v)::value] = load_dwords(from + decltype(v)::value * kWidth * 4); });
       at_each<Rows>([&](auto r) {
-        const I code = splat_dword(x + decltype(r)::value * 4);
-        at_each<kPanelVectors>([&](auto v) {
+        at_each_vector<decltype(r)::value, kPanelVectors>(x + decltype(r)::value * 4, [&](auto v, auto code) {
           I& sum = sums[decltype(r)::value][decltype(v)::value];
           sum = dot_bytes(sum, w[decltype(v)::value], code);
         });

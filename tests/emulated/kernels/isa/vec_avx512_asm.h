@@ -17,6 +17,9 @@ inline I added_words(I sum, I x) {
 inline F fma_in_place(F sum, F a, F b) {
   return fma(a, b, sum);
 }
+inline F fma_in_place(F sum, F a, const float* b) {
+  return fma_in_place(sum, a, splat_from(b));
+}
 inline I add_pairs16(I sum, I a, I b) {
   return add_i(sum, multiply_pairs16(a, b));
 }
@@ -26,8 +29,14 @@ inline I add_pairs16(I sum, I a, const int16_t* pair) {
 inline I dot_bytes(I sum, I unsigned_bytes, I signed_bytes) {
   return _mm512_dpbusd_epi32(sum, unsigned_bytes, signed_bytes);
 }
+inline I dot_bytes(I sum, I unsigned_bytes, const int8_t* signed_quad) {
+  return dot_bytes(sum, unsigned_bytes, splat_dword(signed_quad));
+}
 inline I add_quads8(I sum, I small_bytes, I signed_bytes) {
   return dot_bytes(sum, small_bytes, signed_bytes);
+}
+inline I add_quads8(I sum, I small_bytes, const int8_t* signed_quad) {
+  return dot_bytes(sum, small_bytes, signed_quad);
 }
 
 // The instruction takes numbers below 2^-126 for zero, and makes none.
@@ -82,6 +91,9 @@ inline F dot_bf16(F sum, I a, I b) {
   const auto lower = [](I x) { return without_subnormals(from_bits(shift_left<16>(x))); };
   sum = without_subnormals(fma(upper(a), upper(b), without_subnormals(sum)));
   return without_subnormals(fma(lower(a), lower(b), sum));
+}
+inline F dot_bf16(F sum, I a, const uint32_t* pair) {
+  return dot_bf16(sum, a, splat_i(*pair));
 }
 
 }  // namespace
