@@ -101,10 +101,10 @@ struct Kernels {
   };
   void (*quantize_bytes)(Format format, const float* x, uint64_t n, int8_t* codes, ByteBlock* blocks);
 
-  // gemv for quantized formats. cols is the padded count. With S the exact sum of code products:
+  // gemv for quantized formats, null for others. cols is the padded count. With S the exact sum of products:
   //   int8: codes int8, one scale: y = (float(S) * (scale * scb)) * kInt8Step, each step rounded to fp32
   //   4-bit: codes int16, a scale a block: y = fma(float(S_block), absmax * scale_block, y), blocks ascending
-  // Null for dense formats.
+  //   ternary: codes int8; scales[0] is their sum, of up to 2^17 columns exact: y = float(S)
   using GemvQuantized = void (*)(const void* panel_a, const void* panel_b, const void* codes,
                                  const float* scales, uint64_t cols, float* y_a, float* y_b);
   GemvQuantized gemv_quantized[kFormatCount];

@@ -22,7 +22,7 @@ constinit const Kernels kReference = {
     .quantize_bytes = reference::quantize_bytes,
     .gemv_quantized = {nullptr, nullptr, nullptr, reference::gemv_int8, reference::gemv_fixed<Format::nf4>,
                        reference::gemv_fixed<Format::nf4_nested>, reference::gemv_fixed<Format::fp4>,
-                       reference::gemv_fixed<Format::fp4_nested>},
+                       reference::gemv_fixed<Format::fp4_nested>, reference::gemv_ternary},
     .gemv_bytes = {nullptr, nullptr, nullptr, nullptr, reference::gemv_bytes<Format::nf4>,
                    reference::gemv_bytes<Format::nf4_nested>, reference::gemv_bytes<Format::fp4>,
                    reference::gemv_bytes<Format::fp4_nested>},

@@ -79,6 +79,8 @@ void expand_ternary(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t
 float largest_magnitude(const float* x, uint64_t n);
 void round_codes(float* x, uint64_t n, float factor);
 int32_t narrow_codes(const float* x, uint64_t n, int8_t* codes);
+void gemv_ternary(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+                  uint64_t cols, float* y_a, float* y_b);
 void dot_ternary(const void* panel, const int8_t* codes, uint64_t codes_stride, const int32_t* code_sums,
                  uint32_t tokens, uint64_t cols, float* y, uint64_t y_stride);
 void expand_trits(const void* panel, uint64_t k_begin, uint64_t k_count, uint8_t* out);

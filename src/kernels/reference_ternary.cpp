@@ -54,6 +54,13 @@ void dot_ternary(const void* panel, const int8_t* codes, uint64_t codes_stride, 
   }
 }
 
+void gemv_ternary(const void* panel_a, const void* panel_b, const void* codes, const float*, uint64_t cols,
+                  float* y_a, float* y_b) {
+  const auto* x = static_cast<const int8_t*>(codes);
+  dot_ternary(panel_a, x, cols, nullptr, 1, cols, y_a, kPanelRows);
+  if (panel_b != nullptr) dot_ternary(panel_b, x, cols, nullptr, 1, cols, y_b, kPanelRows);
+}
+
 void expand_trits(const void* panel, uint64_t k_begin, uint64_t k_count, uint8_t* out) {
   for (uint64_t k = 0; k < k_count; ++k)
     for (uint32_t row = 0; row < kPanelRows; ++row)

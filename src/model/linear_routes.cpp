@@ -348,13 +348,6 @@ void run_vector(const Product& product, Range panels) {
            reinterpret_cast<const kernels::Kernels::ByteBlock*>(row.scales), cols, y_a, y_b);
     });
   }
-  if (route == Route::ternary) {
-    const auto* sum = reinterpret_cast<const int32_t*>(row.scales);
-    for (uint64_t panel = panels.begin; panel < panels.end; ++panel)
-      kernels.dot_ternary(product.part->panel(panel), reinterpret_cast<const int8_t*>(row.codes), cols, sum,
-                          1, cols, product.out(0, panel), product.y_stride);
-    return;
-  }
   const auto gemv = kernels.gemv_quantized[format_index(product)];
   in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
     gemv(a, b, row.codes, row.scales, cols, y_a, y_b);
@@ -617,7 +610,7 @@ void quantize_vector(const Product& product) {
     case Route::dense:
       return;
     case Route::ternary:
-      *reinterpret_cast<int32_t*>(row.scales) = narrow(product, 0, reinterpret_cast<int8_t*>(row.codes));
+      *row.scales = static_cast<float>(narrow(product, 0, reinterpret_cast<int8_t*>(row.codes)));
       return;
     case Route::fixed:
       if (takes_codes(product)) return;

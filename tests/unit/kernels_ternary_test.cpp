@@ -55,6 +55,41 @@ void compare(const Case& with, const std::vector<int8_t>& codes, uint32_t tokens
   }
 }
 
+// One token by each set: a panel by itself, and beside another one.
+void compare_one(const Case& with, const Case& other, const std::vector<int8_t>& codes) {
+  const float code_sum = static_cast<float>(std::accumulate(codes.begin(), codes.end(), int32_t{0}));
+  for (const KernelSet& set : kernel_sets()) {
+    if (!set.supported) continue;
+    const auto gemv = set.kernels->gemv_quantized[static_cast<size_t>(Format::ternary)];
+    for (const Case* second : {static_cast<const Case*>(nullptr), &other}) {
+      std::vector<float> y(2 * kPanelRows, 5.0f);
+      gemv(with.panel.data(), second == nullptr ? nullptr : second->panel.data(), codes.data(), &code_sum,
+           codes.size(), y.data(), y.data() + kPanelRows);
+      for (uint32_t at = 0; at < y.size(); ++at) {
+        const Case* of = at < kPanelRows ? &with : second;
+        int64_t sum = of == nullptr ? 5 : 0;
+        for (uint64_t k = 0; of != nullptr && k < of->cols; ++k)
+          sum += of->value(at % kPanelRows, k) * codes[k];
+        ASSERT_EQ(y[at], static_cast<float>(sum))
+            << set.kernels->name << " cols " << with.cols << " row " << at;
+      }
+    }
+  }
+}
+
+TEST(KernelsTernary, OneTokensSumsAreExact) {
+  std::mt19937 random(7);
+  for (const uint64_t cols : {1, 16, 17, 112, 127, 128, 129, 144, 257, 2560}) {
+    const Case with(32, cols, any_value, random), other(19, cols, any_value, random);
+    std::vector<int8_t> codes(quant::padded_cols(Format::ternary, cols), 0);
+    for (uint64_t k = 0; k < cols; ++k) codes[k] = static_cast<int8_t>(random());
+    compare_one(with, other, codes);
+  }
+  const Case ones(32, 6912, one, random);
+  for (const int8_t code : {int8_t{127}, int8_t{-128}})
+    compare_one(ones, ones, std::vector<int8_t>(6912, code));
+}
+
 TEST(KernelsTernary, SumsAreExact) {
   std::mt19937 random(5);
   for (const uint64_t cols : {1, 4, 15, 16, 17, 60, 239, 240, 241, 496, 2560}) {

@@ -36,7 +36,7 @@ constexpr Kernels table(std::string_view name) {
       .quantize_bytes = quantize_bytes,
       .gemv_quantized = {nullptr, nullptr, nullptr, gemv_int8, gemv_fixed<Format::nf4>,
                          gemv_fixed<Format::nf4_nested>, gemv_fixed<Format::fp4>,
-                         gemv_fixed<Format::fp4_nested>},
+                         gemv_fixed<Format::fp4_nested>, gemv_ternary},
       .gemv_bytes = {nullptr, nullptr, nullptr, nullptr, gemv_bytes<Format::nf4>,
                      gemv_bytes<Format::nf4_nested>, gemv_bytes<Format::fp4>, gemv_bytes<Format::fp4_nested>},
       .dot_digits = dot_digits,

@@ -58,7 +58,7 @@ inline void ternary_rows(const uint8_t* panel, const int8_t* codes, uint64_t str
   }
 }
 
-// One token: the whole panel in one stream. Two of the four planes are multiplied where they lie, four times
+// One token: two of the four planes are multiplied where they lie, four times
 // too large, in words of their own; with the others four times as well, all sums come down at the end.
 constexpr uint64_t kRunCols = 8 * kTernaryCols;  // 8 blocks of two planes: 16 * 4 * 512 = 2^15, all negative
 
@@ -76,35 +76,52 @@ inline void add_raised_planes(I (&packed)[kPanelVectors], const int8_t* codes, I
   });
 }
 
-inline void dot_token(const uint8_t* panel, const int8_t* codes, int32_t code_sum, uint64_t cols, float* y) {
-  I sums[kPanelVectors];
-  at_each<kPanelVectors>([&](auto v) { sums[decltype(v)::value] = splat_i(0); });
-  for (uint64_t k = 0; k < cols;) {
-    const uint64_t end = cols - k < kRunCols ? cols : k + kRunCols;
-    I plain[kPanelVectors], raised[kPanelVectors];
+// Adds `cols` <= kRunCols columns to sums, four times.
+inline void add_run(const uint8_t* block, const int8_t* codes, uint64_t cols, I (&sums)[kPanelVectors]) {
+  I plain[kPanelVectors], raised[kPanelVectors];
+  at_each<kPanelVectors>(
+      [&](auto v) { plain[decltype(v)::value] = raised[decltype(v)::value] = splat_i(0); });
+  for (uint64_t k = 0; k < cols; k += kTernaryCols, block += kBlockBytes16) {
+    prefetch_unpacked(block);
+    prefetch_unpacked(block + 64);
+    I packed[kPanelVectors];
     at_each<kPanelVectors>(
-        [&](auto v) { plain[decltype(v)::value] = raised[decltype(v)::value] = splat_i(0); });
-    for (; k < end; k += kTernaryCols, panel += kBlockBytes16) {
-      prefetch_unpacked(panel);
-      prefetch_unpacked(panel + 64);
-      I packed[kPanelVectors];
-      at_each<kPanelVectors>(
-          [&](auto v) { packed[decltype(v)::value] = load_dwords(panel + decltype(v)::value * kWidth * 4); });
-      add_raised_planes(packed, codes + k, plain, raised);
-      at_each<kPanelVectors>(
-          [&](auto v) { packed[decltype(v)::value] = shift_right<4>(packed[decltype(v)::value]); });
-      add_raised_planes(packed, codes + k + 8, plain, raised);
-    }
-    at_each<kPanelVectors>([&](auto at) {
-      constexpr uint32_t v = decltype(at)::value;
-      sums[v] = add_i(sums[v], multiply_pairs16(plain[v], splat_i(0x00040004u)));
-      sums[v] = add_i(sums[v], multiply_pairs16(raised[v], splat_i(0x00010001u)));
-    });
+        [&](auto v) { packed[decltype(v)::value] = load_dwords(block + decltype(v)::value * kWidth * 4); });
+    add_raised_planes(packed, codes + k, plain, raised);
+    at_each<kPanelVectors>(
+        [&](auto v) { packed[decltype(v)::value] = shift_right<4>(packed[decltype(v)::value]); });
+    add_raised_planes(packed, codes + k + 8, plain, raised);
   }
-  const I offset = splat_i(static_cast<uint32_t>(code_sum));
   at_each<kPanelVectors>([&](auto at) {
     constexpr uint32_t v = decltype(at)::value;
-    store(y + v * kWidth, to_float(sub_i(shift_right_signed<2>(sums[v]), offset)));
+    sums[v] = add_i(sums[v], multiply_pairs16(plain[v], splat_i(0x00040004u)));
+    sums[v] = add_i(sums[v], multiply_pairs16(raised[v], splat_i(0x00010001u)));
+  });
+}
+
+// The panels take turns, a run of columns each, so that both streams are asked for.
+template <uint32_t Panels>
+inline void gemv_ternary_runs(const uint8_t* const* panels, const int8_t* codes, int32_t code_sum,
+                              uint64_t cols, float* const* y) {
+  I sums[Panels][kPanelVectors];
+  for (auto& panel : sums)
+    for (I& sum : panel) sum = splat_i(0);
+  for (uint64_t k = 0; k < cols; k += kRunCols)
+    at_each<Panels>([&](auto p) {
+      add_run(panels[decltype(p)::value] + k / kTernaryCols * kBlockBytes16, codes + k,
+              cols - k < kRunCols ? cols - k : kRunCols, sums[decltype(p)::value]);
+    });
+  const I offset = splat_i(static_cast<uint32_t>(code_sum));
+  for (uint32_t p = 0; p < Panels; ++p)
+    for (uint32_t v = 0; v < kPanelVectors; ++v)
+      store(y[p] + v * kWidth, to_float(sub_i(shift_right_signed<2>(sums[p][v]), offset)));
+}
+
+void gemv_ternary(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+                  uint64_t cols, float* y_a, float* y_b) {
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_ternary_runs<decltype(count)::value>(panels, static_cast<const int8_t*>(codes),
+                                              static_cast<int32_t>(*scales), cols, y);
   });
 }
 
@@ -120,7 +137,6 @@ struct TernaryRun {
   // As many rows at a time as registers hold.
   template <uint32_t Tokens>
   void run() const {
-    if constexpr (Tokens == 1) return dot_token(panel, codes, *code_sums, cols, y);
     constexpr uint32_t kVectors = 2;
     for (uint32_t first = 0; first < kPanelVectors; first += kVectors) {
       I sums[Tokens][kVectors];

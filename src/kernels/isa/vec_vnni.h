@@ -127,6 +127,7 @@ constexpr Kernels vnni_table(std::string_view name) {
   gemv_of(Format::nf4_nested) = gemv_fixed_vnni<Format::nf4_nested>;
   gemv_of(Format::fp4) = gemv_fixed_vnni<Format::fp4>;
   gemv_of(Format::fp4_nested) = gemv_fixed_vnni<Format::fp4_nested>;
+  gemv_of(Format::ternary) = gemv_ternary_vnni;
   kernels.tile_int8 = tile_int8_vnni;
   kernels.take_heavy = nullptr;
   kernels.tile_quads = nullptr;

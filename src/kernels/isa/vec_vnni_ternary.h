@@ -91,6 +91,39 @@ void dot_ternary_vnni(const void* panel, const int8_t* codes, uint64_t codes_str
                                                code_sums, cols, y, y_stride});
 }
 
+// One token: two panels side by side are two streams of memory requests (5.1 -> 4.4 ns a line on an Intel
+// Xeon).
+template <uint32_t Panels>
+inline void gemv_ternary_dots(const uint8_t* const* panels, const int8_t* codes, int32_t code_sum,
+                              uint64_t cols, float* const* y) {
+  TernarySums<1> sums[Panels];
+  at_each<Panels * 4 * kPanelVectors>([&](auto at) {
+    constexpr uint32_t i = decltype(at)::value;
+    sums[i / kPanelVectors / 4][i / kPanelVectors % 4][0][i % kPanelVectors] = splat_i(0);
+  });
+  uint64_t at_block = 0;
+#pragma GCC unroll 1
+  for (uint64_t k = 0; k < cols; k += kTernaryCols, at_block += kBlockBytes16)
+    at_each<Panels>([&](auto p) {
+      const uint8_t* block = panels[decltype(p)::value] + at_block;
+      for (uint32_t v = 0; v < kPanelVectors; ++v) prefetch_unpacked(block + v * kWidth * 4);
+      add_ternary_block<1>(block, codes + k, 0, sums[decltype(p)::value]);
+    });
+  const I offset = splat_i(static_cast<uint32_t>(code_sum));
+  at_each<Panels * kPanelVectors>([&](auto at) {
+    constexpr uint32_t p = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
+    store(y[p] + v * kWidth, to_float(sub_i(sum_of_planes<1>(sums[p], 0, v), offset)));
+  });
+}
+
+void gemv_ternary_vnni(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
+                       uint64_t cols, float* y_a, float* y_b) {
+  with_panels(panel_a, panel_b, y_a, y_b, [&](auto count, const uint8_t* const* panels, float* const* y) {
+    gemv_ternary_dots<decltype(count)::value>(panels, static_cast<const int8_t*>(codes),
+                                              static_cast<int32_t>(*scales), cols, y);
+  });
+}
+
 struct TritDots {
   const uint8_t* b;
   const int8_t* a;
