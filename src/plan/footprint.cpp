@@ -1,6 +1,7 @@
 #include "plan/footprint.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "arch/tensor_names.h"
 #include "base/checked.h"
@@ -157,10 +158,14 @@ WorkspaceLayout workspace_layout(const arch::Spec& spec, const StepLimits& limit
   };
   at.x = take(tokens * at.hidden_stride);
   at.normed = take(tokens * at.hidden_stride);
+  // The inner state of a feed-forward block begins when attention is over.
   at.qkv = take(tokens * at.qkv_stride);
   at.attn = take(tokens * at.attn_stride);
+  const uint64_t after_attention = std::exchange(next, at.qkv);
   at.up = take(tokens * at.up_stride);
-  at.branch = take(tokens * at.hidden_stride);
+  next = std::max(next, after_attention);
+  // What a block adds is there when its input is not needed any more, but where a matrix norms its own input.
+  at.branch = parallel || spec.linear_norm_eps ? take(tokens * at.hidden_stride) : at.normed;
   at.branch2 = take(parallel ? tokens * at.hidden_stride : 0);
   uint64_t rotary = 0;
   for (const arch::RopeTable& table : spec.rope_tables) rotary += table.rotary_dims;
