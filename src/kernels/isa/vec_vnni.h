@@ -133,7 +133,7 @@ constexpr Kernels vnni_table(std::string_view name) {
   kernels.tile_quads = nullptr;
   kernels.add_heavy = nullptr;
   kernels.dot_ternary = dot_ternary_vnni;
-  kernels.tile_trits = tile_trits_vnni;
+  kernels.tile_trits = tile_quads;  // exact of any columns
   kernels.probe_int16 = probe_int16_vnni;
   kernels.probe_int8 = probe_int8_vnni;
   return kernels;

@@ -124,45 +124,5 @@ void gemv_ternary_vnni(const void* panel_a, const void* panel_b, const void* cod
   });
 }
 
-struct TritDots {
-  const uint8_t* b;
-  const int8_t* a;
-  uint64_t quads;
-  float* c;
-  uint64_t c_stride;
-  bool first;
-
-  template <uint32_t Rows>
-  void run() const {
-    I sums[Rows][kPanelVectors];
-    at_each<Rows * kPanelVectors>([&](auto at) {
-      constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
-      sums[r][v] = first ? splat_i(0) : bits(load(c + r * c_stride + v * kWidth));
-    });
-    const uint8_t* from = b;
-    const int8_t* x = a;
-    for (uint64_t q = 0; q < quads; ++q, from += kPanelRows * 4, x += kGemmTokens * 4) {
-      I w[kPanelVectors];
-      at_each<kPanelVectors>(
-          [&](auto v) { w[decltype(v)::value] = load_dwords(from + decltype(v)::value * kWidth * 4); });
-      at_each<Rows>([&](auto r) {
-        at_each_vector<decltype(r)::value, kPanelVectors>(x + decltype(r)::value * 4, [&](auto v, auto code) {
-          I& sum = sums[decltype(r)::value][decltype(v)::value];
-          sum = dot_bytes(sum, w[decltype(v)::value], code);
-        });
-      });
-    }
-    at_each<Rows * kPanelVectors>([&](auto at) {
-      constexpr uint32_t r = decltype(at)::value / kPanelVectors, v = decltype(at)::value % kPanelVectors;
-      store(c + r * c_stride + v * kWidth, from_bits(sums[r][v]));
-    });
-  }
-};
-
-void tile_trits_vnni(const uint8_t* b, const int8_t* a, uint32_t tokens, uint64_t quads, float* c,
-                     uint64_t c_stride, bool first) {
-  run_rows<kGemmTokens>(tokens, TritDots{b, a, quads, c, c_stride, first});
-}
-
 }  // namespace
 }  // namespace rhapsode::kernels
