@@ -18,6 +18,7 @@
 
 #include "kernels/access.h"
 #include "kernels/attend_block.h"
+#include "kernels/dequantized.h"
 #include "kernels/matrix_tiles.h"
 #include "quant/formats.h"
 #include "tensor/dtype.h"
@@ -46,16 +47,15 @@ struct Kernels {
 
   // y[r] = sum_k w[r][k] * x[k] for the 32 rows of one or two panels (panel_b and y_b may be null together:
   // two distant streams keep more memory requests in flight). cols is the padded (even) count; x has cols
-  // values, padding zero. 4-bit: x in bf16, weights as expand_pairs has them; null where it is.
-  using Gemv = void (*)(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
-                        float* y_b);
-  Gemv gemv[kFormatCount];
+  // values, padding zero.
+  void (*gemv[quant::kDenseFormats])(const void* panel_a, const void* panel_b, const float* x, uint64_t cols,
+                                     float* y_a, float* y_b);
 
-  // Panel columns [k_begin, k_begin + k_count) of `cols` as float [k][32]; 4-bit: code value * absmax, not
-  // rounded to any dtype. k_begin is even; for 4-bit formats k_begin and k_count are multiples of 64. Null
-  // for int8, which is multiplied as integers only.
+  // Panel columns [k_begin, k_begin + k_count) of `cols` as float [k][32]; k_begin is even. Null for int8,
+  // which is multiplied as integers only, and for 4-bit formats.
   using Expand = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
   Expand expand[kFormatCount];
+  Dequantized dequantized[kFormatCount];  // null for other formats
 
   // c[t][r] (+)= sum_k a[k][t] * b[k][r] for `tokens` <= gemm_tokens rows of a; b is [k_count][32] from
   // expand, a is [k_count][gemm_tokens] (columns beyond `tokens` may hold anything finite). first: start from
@@ -69,8 +69,8 @@ struct Kernels {
                                           float* c, uint64_t c_stride);
 
   // Weights and tokens of bf16: the chains of gemm_tile by an instruction for two columns, the earlier one in
-  // the upper half; null in sets without it. expand_pairs: of a panel as out[k / 2][32], 4-bit weights (as
-  // expand has them) rounded to bf16; null for other formats. pack_pairs: a[k / 2][gemm_tokens], k_begin and
+  // the upper half; null in sets without it. expand_pairs: of a panel as out[k / 2][32], 4-bit weights
+  // dequantized and rounded to bf16; null for other formats. pack_pairs: a[k / 2][gemm_tokens], k_begin and
   // k_count even. few_pairs: a bf16 panel as it is stored, from its first column on, read ahead.
   using ExpandPairs = void (*)(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
                                uint32_t* out);

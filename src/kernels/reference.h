@@ -23,8 +23,6 @@ template <Format F>
 void gemv(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a, float* y_b);
 template <Format F>
 void expand(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
-template <Format F>
-void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
 void gemm_tile(const float* b, const float* a, uint32_t tokens, uint64_t k_count, float* c, uint64_t c_stride,
                bool first);
 template <Format F>
@@ -40,6 +38,14 @@ void quantize_bytes(Format format, const float* x, uint64_t n, int8_t* codes, Ke
 void dot_digits(const void* panel, const int8_t* high, const int8_t* low, uint64_t cols, float* y);
 void gemv_int8(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                uint64_t cols, float* y_a, float* y_b);
+template <Format F>
+void gemv_dequantized(Dtype D, const void* panel_a, const void* panel_b, const float* x, uint64_t cols,
+                      float* y_a, float* y_b);
+template <Format F>
+void expand_dequantized(Dtype D, const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count,
+                        float* out);
+template <Format F>
+constexpr Dequantized dequantized = {gemv_dequantized<F>, expand_dequantized<F>};
 template <Format F>
 void gemv_fixed(const void* panel_a, const void* panel_b, const void* codes, const float* scales,
                 uint64_t cols, float* y_a, float* y_b);

@@ -235,15 +235,6 @@ void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint
       absmax[block * kPanelRows + row] = scale_of(F, panel, cols, row, k_begin / kBlockCols + block);
 }
 
-template <Format F>
-void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out) {
-  const quant::FourBitCode& code = quant::four_bit_code(F);
-  for (uint64_t k = 0; k < k_count; ++k)
-    for (uint32_t row = 0; row < kPanelRows; ++row)
-      out[k * kPanelRows + row] = code.values[four_bit_index(F, panel, cols, row, k_begin + k)] *
-                                  scale_of(F, panel, cols, row, (k_begin + k) / kBlockCols);
-}
-
 uint32_t take_heavy(int8_t* codes, uint64_t n, uint32_t* heavy, int32_t* sum) {
   uint32_t count = 0;
   *sum = 0;
@@ -349,8 +340,7 @@ void finish_int8(const float* scb, float scale, float* c) {
   template void gemv_bytes<F>(const void*, const void*, const int8_t*, const Kernels::ByteBlock*, uint64_t, \
                               float*, float*);                                                              \
   template void few_bytes<F>(const void*, const Kernels::FewBytes&, uint64_t, float*, uint64_t);            \
-  template void expand_bytes<F>(const void*, uint64_t, uint64_t, uint64_t, uint8_t*, float*);               \
-  template void expand_four_bit<F>(const void*, uint64_t, uint64_t, uint64_t, float*);
+  template void expand_bytes<F>(const void*, uint64_t, uint64_t, uint64_t, uint8_t*, float*);
 RHAPSODE_FOUR_BIT(Format::nf4)
 RHAPSODE_FOUR_BIT(Format::nf4_nested)
 RHAPSODE_FOUR_BIT(Format::fp4)

@@ -121,7 +121,8 @@ void expand_pairs(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k
   float values[quant::kBlockCols * kPanelRows];
   auto* words = reinterpret_cast<uint16_t*>(out);
   for (uint64_t k = 0; k < k_count; ++k) {
-    if (k % quant::kBlockCols == 0) expand_four_bit<F>(panel, cols, k_begin + k, quant::kBlockCols, values);
+    if (k % quant::kBlockCols == 0)
+      expand_dequantized<F>(Dtype::bf16, panel, cols, k_begin + k, quant::kBlockCols, values);
     for (uint32_t row = 0; row < kPanelRows; ++row)
       words[(k / 2 * kPanelRows + row) * 2 + k % 2] =
           float_to_bf16(values[k % quant::kBlockCols * kPanelRows + row]);
@@ -139,9 +140,9 @@ void gemv_pairs(const void* panel_a, const void* panel_b, const float* x, uint64
       expand<F>(panel_a, cols, k, count, values);
     } else {
       float block[quant::kBlockCols * kPanelRows];
-      expand_four_bit<F>(panel_a, cols, k / quant::kBlockCols * quant::kBlockCols, quant::kBlockCols, block);
-      for (uint64_t i = 0; i < count * kPanelRows; ++i)
-        values[i] = round_to(Dtype::bf16, block[k % quant::kBlockCols * kPanelRows + i]);
+      expand_dequantized<F>(Dtype::bf16, panel_a, cols, k / quant::kBlockCols * quant::kBlockCols,
+                            quant::kBlockCols, block);
+      std::copy_n(block + k % quant::kBlockCols * kPanelRows, count * kPanelRows, values);
     }
     for (uint32_t row = 0; row < kPanelRows; ++row)
       y_a[row] = add_pair_columns(

@@ -331,16 +331,24 @@ void run_vector(const Product& product, Range panels) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint64_t cols = product.part->padded_cols;
   const Route route = route_of(product);
-  if (route == Route::dense || takes_codes(product)) {
-    const bool matrix = kernels.matrix != nullptr && takes_pairs(product);
-    const auto gemv = takes_codes(product)
-                          ? kernels.matrix->gemv_codes[format_index(product)]
-                          : (matrix ? kernels.matrix->gemv : kernels.gemv)[format_index(product)];
+  if (takes_codes(product) || (kernels.matrix != nullptr && takes_pairs(product))) {
+    const auto gemv =
+        (takes_codes(product) ? kernels.matrix->gemv_codes : kernels.matrix->gemv)[format_index(product)];
     return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
       gemv(a, b, product.x.data, cols, y_a, y_b);
     });
   }
   const CodeRow row = own_area(product);
+  if (route == Route::dense) {
+    const Dtype compute = product.part->format.compute;
+    const float* x = product.x.data;
+    if (compute != product.dtype) x = reinterpret_cast<const float*>(row.codes);
+    return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
+      if (quant::is_dense(product.part->format.format))
+        return kernels.gemv[format_index(product)](a, b, x, cols, y_a, y_b);
+      kernels.dequantized[format_index(product)].gemv(compute, a, b, x, cols, y_a, y_b);
+    });
+  }
   if (route == Route::bytes) {
     const auto gemv = kernels.gemv_bytes[format_index(product)];
     return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
@@ -384,9 +392,13 @@ void add_dense(const Product& product, Step& step) {
                                                kPanelRows);
     });
   float* expanded = product.worker->expand;
-  kernels.expand[format_index(product)](product.part->panel(step.panel), product.part->padded_cols, step.k,
-                                        step.count, expanded);
-  if (quant::is_four_bit(format.format)) kernels.round_row(format.compute, expanded, step.count * kPanelRows);
+  const std::byte* panel = product.part->panel(step.panel);
+  const size_t index = format_index(product);
+  if (quant::is_four_bit(format.format))
+    kernels.dequantized[index].expand(format.compute, panel, product.part->padded_cols, step.k, step.count,
+                                      expanded);
+  else
+    kernels.expand[index](panel, product.part->padded_cols, step.k, step.count, expanded);
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
     kernels.gemm_tile(expanded, packed_floats(product, (step.block.first + t) / tile, step.k), tokens,
                       step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
@@ -572,12 +584,6 @@ void run_panels(const Product& product, Range panels, TokenBlock block) {
 
 }  // namespace
 
-bool takes_tiles(const Product& product) {
-  if (product.tokens > 1) return true;
-  if (route_of(product) != Route::dense || takes_pairs(product)) return false;
-  return !quant::is_dense(product.part->format.format) || product.part->format.compute != product.dtype;
-}
-
 void pack(const Product& product) {
   const Route route = route_of(product);
   const Range groups = share(group_count(product), product.worker->member, product.worker->members);
@@ -607,8 +613,13 @@ void quantize_vector(const Product& product) {
   const float* x = token(product, 0);
   const CodeRow row = own_area(product);
   switch (route_of(product)) {
-    case Route::dense:
-      return;
+    case Route::dense: {
+      const Dtype compute = product.part->format.compute;
+      if (compute == product.dtype) return;
+      auto* rounded = reinterpret_cast<float*>(row.codes);
+      std::copy_n(x, product.part->padded_cols, rounded);
+      return kernels.round_row(compute, rounded, product.part->padded_cols);
+    }
     case Route::ternary:
       *row.scales = static_cast<float>(narrow(product, 0, reinterpret_cast<int8_t*>(row.codes)));
       return;

@@ -116,8 +116,11 @@ void place_byte_rows(const Product& product, uint64_t first, uint32_t tokens, co
 void place_pairs(const Product& product, uint64_t first, uint32_t tokens);
 void add_matrix(const Product& product, Step& step);
 
-// One token needs no packing, but of dequantized 4-bit weights, where they are not multiplied by pairs.
-bool takes_tiles(const Product& product);
+// One token needs no packing, but where ternary weights are multiplied as floats.
+inline bool takes_tiles(const Product& product) {
+  return product.tokens > 1 ||
+         (route_of(product) == Route::dense && product.part->format.format == quant::Format::ternary);
+}
 // This member's share of packing the tokens; complete after a barrier.
 void pack(const Product& product);
 // Of one token that is not packed: this member's own codes and outlier bits.

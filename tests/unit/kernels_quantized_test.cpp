@@ -456,21 +456,6 @@ TEST(KernelsQuantized, FourBitSetsEqualTheReference) {
       check_sets(matrix(format, cols > 1000 ? 32 : 31, cols, static_cast<uint32_t>(cols)), 6);
 }
 
-TEST(KernelsQuantized, ExpandedValuesAreTheDequantizedOnes) {
-  for (const KernelSet& set : kernel_sets()) {
-    if (!set.supported) continue;
-    for (const Format format : kFourBit) {
-      const Matrix m = matrix(format, 32, 192, 3);
-      std::vector<float> out(128 * 32), row(192);
-      set.kernels->expand[static_cast<size_t>(format)](m.panel.data(), 192, 64, 128, out.data());
-      for (uint32_t r = 0; r < 32; ++r) {
-        quant::unpack_row(format, m.panel, r, 192, row.data());
-        for (uint64_t k = 0; k < 128; ++k) ASSERT_EQ(out[k * 32 + r], row[64 + k]) << set.kernels->name;
-      }
-    }
-  }
-}
-
 TEST(KernelsQuantized, PairsAreTheDequantizedValuesInBf16) {
   for (const KernelSet& set : kernel_sets()) {
     if (!set.supported) continue;
@@ -500,7 +485,7 @@ TEST(KernelsQuantized, OneTokenByPairsIsTheChainOfTheTile) {
     const Kernels& kernels = *set.kernels;
     for (const Format format : kFourBit) {
       const auto f = static_cast<size_t>(format);
-      if (kernels.gemv[f] == nullptr) continue;
+      if (kernels.expand_pairs[f] == nullptr) continue;
       for (const uint64_t cols : {64u, 320u, 64u * 172}) {
         const Matrix m = matrix(format, 32, cols, 11);
         const std::vector<float> x = tokens(1, cols, 12);
@@ -509,8 +494,9 @@ TEST(KernelsQuantized, OneTokenByPairsIsTheChainOfTheTile) {
         kernels.pack_pairs(x.data(), cols, 1, 0, cols, a.data());
         kernels.expand_pairs[f](m.panel.data(), cols, 0, cols, b.data());
         kernels.tile_pairs(b.data(), a.data(), 1, cols / 2, tile.data(), 32, true);
-        kernels.gemv[f](m.panel.data(), m.panel.data(), x.data(), cols, y.data(), y.data() + 32);
-        kernels.gemv[f](m.panel.data(), nullptr, x.data(), cols, y.data() + 64, nullptr);
+        const auto gemv = kernels.dequantized[f].gemv;
+        gemv(Dtype::bf16, m.panel.data(), m.panel.data(), x.data(), cols, y.data(), y.data() + 32);
+        gemv(Dtype::bf16, m.panel.data(), nullptr, x.data(), cols, y.data() + 64, nullptr);
         for (uint32_t part = 0; part < 3; ++part)
           ASSERT_EQ(std::memcmp(tile.data(), y.data() + 32 * part, 128), 0)
               << kernels.name << " " << quant::format_name(format) << " cols " << cols;

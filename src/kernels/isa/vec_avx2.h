@@ -164,19 +164,6 @@ inline F load_i8(const uint8_t* p) {  // signed, as floats
 inline F gather(const float* table, I index) {
   return _mm256_i32gather_ps(table, index, 4);
 }
-// A map of 256 floats: out[v] = values[codes[v * 8 …]] of 32 codes.
-class ByteMap {
- public:
-  static constexpr bool kFast = false;  // a gather takes turns with what is multiplied beside it
-  static constexpr uint32_t kBlocks = 1;
-  explicit ByteMap(const float* values) : values_(values) {}
-  void look_up(const uint8_t* codes, F (&out)[1][4]) const {
-    for (uint32_t v = 0; v < 4; ++v) out[0][v] = gather(values_, load_u8(codes + v * kWidth));
-  }
-
- private:
-  const float* values_;
-};
 inline F to_float(I x) {
   return _mm256_cvtepi32_ps(x);
 }
@@ -238,27 +225,6 @@ inline Mask at_least(F a, F b) {  // a >= b, false for NaN
 inline uint32_t lane_bits(Mask mask) {
   return static_cast<uint32_t>(_mm256_movemask_ps(mask));
 }
-// table[index] of 8 values, index < 8 in each lane.
-inline F table8(const float* values) {
-  return _mm256_loadu_ps(values);
-}
-inline F look_up8(F table, I index) {
-  return _mm256_permutevar8x32_ps(table, index);
-}
-// table[index] of 16 values, index < 16 in each lane.
-struct Table16 {
-  F low;
-  F high;
-};
-inline Table16 table16(const float* values) {
-  return {_mm256_loadu_ps(values), _mm256_loadu_ps(values + 8)};
-}
-inline F look_up(const Table16& table, I index) {
-  const F low = _mm256_permutevar8x32_ps(table.low, index),
-          high = _mm256_permutevar8x32_ps(table.high, index);
-  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
-}
-
 inline float sqrt_of(float x) {
   return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
 }
@@ -298,3 +264,4 @@ inline void together(float* p, F even, F odd) {
 
 // Written in terms of the vector above.
 #include "kernels/isa/vec_avx2_machine.h"
+#include "kernels/isa/vec_avx2_map.h"

@@ -214,23 +214,6 @@ inline Mask at_least(F a, F b) {  // a >= b, false for NaN
 inline uint32_t lane_bits(Mask mask) {
   return mask;
 }
-// table[index] of 16 values, index < 16 in each lane.
-struct Table16 {
-  F values;
-};
-inline F table8(const float* values) {
-  return _mm512_castps256_ps512(_mm256_loadu_ps(values));
-}
-inline F look_up8(F table, I index) {  // index < 8
-  return _mm512_permutexvar_ps(index, table);
-}
-inline Table16 table16(const float* values) {
-  return {_mm512_loadu_ps(values)};
-}
-inline F look_up(const Table16& table, I index) {
-  return _mm512_permutexvar_ps(index, table.values);
-}
-
 inline float sqrt_of(float x) {
   return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
 }

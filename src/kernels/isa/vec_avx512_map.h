@@ -1,4 +1,4 @@
-// Looking up a map of 256 floats by bytes with AVX-512. Included by vec_avx512.h alone.
+// Looking up maps of floats with AVX-512. Included by vec_avx512.h alone.
 #pragma once
 
 #include <immintrin.h>
@@ -8,6 +8,33 @@
 namespace rhapsode::kernels {
 namespace {
 
+inline F table8(const float* values) {
+  return _mm512_castps256_ps512(_mm256_loadu_ps(values));
+}
+inline F look_up8(F table, I index) {  // index < 8
+  return _mm512_permutexvar_ps(index, table);
+}
+// table[index] of 16 values, by the lower four bits of each lane.
+struct Table16 {
+  F values;
+};
+inline Table16 table16(const float* values) {
+  return {_mm512_loadu_ps(values)};
+}
+inline F look_up(const Table16& table, I index) {
+  return _mm512_permutexvar_ps(index, table.values);
+}
+// Four of the eight codes of each dword, the lower ones of its bytes or (Half 1) the upper ones: out[i] is
+// the value of that of byte i.
+template <uint32_t Half>
+inline void four_values(const Table16& table, I dwords, F (&out)[4]) {
+  out[0] = look_up(table, shift_right<4 * Half>(dwords));
+  out[1] = look_up(table, shift_right<8 + 4 * Half>(dwords));
+  out[2] = look_up(table, shift_right<16 + 4 * Half>(dwords));
+  out[3] = look_up(table, shift_right<24 + 4 * Half>(dwords));
+}
+
+// A map of 256 floats, in two ways.
 #if defined(__AVX512BF16__)
 // The map as four tables of bytes, one for each byte of a float, whose look-ups (AVX512-VBMI) find one of
 // 128: two of them and a choice make one of 256, for the codes of two blocks at once.

@@ -14,18 +14,25 @@ uint64_t probe_bf16(uint64_t rounds) {
   return register_chains(rounds, 4, zero(), [=](F sum) { return dot_bf16(sum, half, one); });
 }
 
+template <Format Fmt>
+void gemv_rounded(Dtype D, const void* panel_a, const void* panel_b, const float* x, uint64_t cols,
+                  float* y_a, float* y_b) {
+  if (D == Dtype::bf16) return gemv_pairs<Fmt, ChainPairs>(panel_a, panel_b, x, cols, y_a, y_b);
+  gemv_dequantized<Fmt>(D, panel_a, panel_b, x, cols, y_a, y_b);
+}
+
 constexpr Kernels bf16_table(std::string_view name) {
   Kernels kernels = vnni_table(name);
   const auto expand_of = [&](Format format) -> Kernels::ExpandPairs& {
     return kernels.expand_pairs[static_cast<uint32_t>(format)];
   };
-  const auto gemv_of = [&](Format format) -> Kernels::Gemv& {
-    return kernels.gemv[static_cast<uint32_t>(format)];
+  const auto gemv_of = [&](Format format) -> auto& {
+    return kernels.dequantized[static_cast<uint32_t>(format)].gemv;
   };
-  gemv_of(Format::nf4) = gemv_pairs<Format::nf4, ChainPairs>;
-  gemv_of(Format::nf4_nested) = gemv_pairs<Format::nf4_nested, ChainPairs>;
-  gemv_of(Format::fp4) = gemv_pairs<Format::fp4, ChainPairs>;
-  gemv_of(Format::fp4_nested) = gemv_pairs<Format::fp4_nested, ChainPairs>;
+  gemv_of(Format::nf4) = gemv_rounded<Format::nf4>;
+  gemv_of(Format::nf4_nested) = gemv_rounded<Format::nf4_nested>;
+  gemv_of(Format::fp4) = gemv_rounded<Format::fp4>;
+  gemv_of(Format::fp4_nested) = gemv_rounded<Format::fp4_nested>;
   expand_of(Format::bf16) = expand_pairs;
   expand_of(Format::nf4) = expand_four_bit_pairs<Format::nf4>;
   expand_of(Format::nf4_nested) = expand_four_bit_pairs<Format::nf4_nested>;

@@ -163,25 +163,35 @@ requires(quant::is_nested(Fmt)) class PanelScales<Fmt> {
   ByteMap map_;
 };
 
-// Of a panel's columns [k_begin, k_begin + k_count), whole blocks: eight(k, v, dwords, absmax) for the codes
-// of columns k_begin + k to k_begin + k + 7 and the rows of vector v. Each block's absmax goes to
-// absmax[k / 64][32] too, where that is not null.
-template <Format Fmt, class Eight>
-inline void for_eights(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* absmax,
-                       Eight eight) {
+// Of a panel's columns [k_begin, k_begin + k_count), whole blocks: block(k, codes, absmax) for the columns
+// from k_begin + k on, with the absmax of all rows.
+template <Format Fmt, class Block>
+inline void for_blocks(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, Block block) {
   const auto* from = static_cast<const uint8_t*>(panel);
   const PanelScales<Fmt> scales(from, cols);
   for (uint64_t k = 0; k < k_count; k += kBlockCols) {
     const uint64_t index = (k_begin + k) / kBlockCols;
-    const uint8_t* block = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
+    const uint8_t* at = first_block<Fmt>(from, cols) + index * kBlockStride<Fmt>;
     F of_rows[PanelScales<Fmt>::kBlocks][kPanelVectors];
-    scales.absmax(block, index, of_rows);
-    for (uint32_t v = 0; v < kPanelVectors; ++v) {
-      if (absmax != nullptr) store(absmax + k / kBlockCols * kPanelRows + v * kWidth, of_rows[0][v]);
-      for (uint32_t j = 0; j < kBlockCols / 8; ++j)
-        eight(k + 8 * j, v, load_dwords(code_dwords(block + kScaleBytes<Fmt>, v, j)), of_rows[0][v]);
-    }
+    scales.absmax(at, index, of_rows);
+    block(k, at + kScaleBytes<Fmt>, of_rows[0]);
   }
+}
+
+// The same, eight columns and a vector of rows at a time: eight(k, v, dwords, absmax). Each block's absmax
+// goes to absmax[k / 64][32] too, where that is not null.
+template <Format Fmt, class Eight>
+inline void for_eights(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* absmax,
+                       Eight eight) {
+  for_blocks<Fmt>(panel, cols, k_begin, k_count,
+                  [&](uint64_t k, const uint8_t* codes, const F(&of_rows)[kPanelVectors]) {
+                    for (uint32_t v = 0; v < kPanelVectors; ++v) {
+                      if (absmax != nullptr)
+                        store(absmax + k / kBlockCols * kPanelRows + v * kWidth, of_rows[v]);
+                      for (uint32_t j = 0; j < kBlockCols / 8; ++j)
+                        eight(k + 8 * j, v, load_dwords(code_dwords(codes, v, j)), of_rows[v]);
+                    }
+                  });
 }
 
 // The words of a table as out[k / 2][32][2].
@@ -203,25 +213,6 @@ template <Format Fmt>
 void expand_fixed_codes(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, int16_t* out,
                         float* absmax) {
   expand_words<Fmt>(code_table(quant::four_bit_code(Fmt).fixed), panel, cols, k_begin, k_count, out, absmax);
-}
-
-// Columns 8j to 8j + 7 of 8 or 16 rows: the nibbles of their dwords as floats, times absmax.
-inline void expand_eight(const Table16& table, I dwords, F absmax, float* at) {
-  for (uint32_t i = 0; i < 4; ++i, at += kPanelRows) {
-    store(at, look_up(table, and_i(dwords, splat_i(15))) * absmax);
-    dwords = shift_right<4>(dwords);
-    store(at + 4 * kPanelRows, look_up(table, and_i(dwords, splat_i(15))) * absmax);
-    dwords = shift_right<4>(dwords);
-  }
-}
-
-// Code values as floats, times absmax: the numbers that bitsandbytes dequantizes to, before their rounding.
-template <Format Fmt>
-void expand_four_bit(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out) {
-  const Table16 table = table16(quant::four_bit_code(Fmt).values);
-  for_eights<Fmt>(panel, cols, k_begin, k_count, nullptr, [&](uint64_t k, uint32_t v, I dwords, F absmax) {
-    expand_eight(table, dwords, absmax, out + k * kPanelRows + v * kWidth);
-  });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "kernels/isa/vec_attention.h"
 #include "kernels/isa/vec_bytes.h"
+#include "kernels/isa/vec_dequantized.h"
 #include "kernels/isa/vec_few.h"
 #include "kernels/isa/vec_four_bit.h"
 #include "kernels/isa/vec_int8_tiles.h"
@@ -18,15 +19,19 @@
 namespace rhapsode::kernels {
 namespace {
 
+constexpr Dequantized kNone{nullptr, nullptr};
+
 constexpr Kernels table(std::string_view name) {
+  using enum Format;
   return {
       .name = name,
-      .gemv = {gemv<Format::f32>, gemv<Format::f16>, gemv<Format::bf16>},
-      .expand = {expand<Format::f32>, expand<Format::f16>, expand<Format::bf16>, nullptr,
-                 expand_four_bit<Format::nf4>, expand_four_bit<Format::nf4_nested>,
-                 expand_four_bit<Format::fp4>, expand_four_bit<Format::fp4_nested>, expand_ternary},
+      .gemv = {gemv<f32>, gemv<f16>, gemv<bf16>},
+      .expand = {expand<f32>, expand<f16>, expand<bf16>, nullptr, nullptr, nullptr, nullptr, nullptr,
+                 expand_ternary},
+      .dequantized = {kNone, kNone, kNone, kNone, dequantized<nf4>, dequantized<nf4_nested>, dequantized<fp4>,
+                      dequantized<fp4_nested>},
       .gemm_tile = gemm_tile,
-      .few_dense = {few_dense<Format::f32>, few_dense<Format::f16>, few_dense<Format::bf16>},
+      .few_dense = {few_dense<f32>, few_dense<f16>, few_dense<bf16>},
       .expand_pairs = {},
       .pack_pairs = nullptr,
       .tile_pairs = nullptr,
@@ -34,28 +39,26 @@ constexpr Kernels table(std::string_view name) {
       .quantize_int8 = quantize_int8,
       .quantize_fixed = quantize_fixed,
       .quantize_bytes = quantize_bytes,
-      .gemv_quantized = {nullptr, nullptr, nullptr, gemv_int8, gemv_fixed<Format::nf4>,
-                         gemv_fixed<Format::nf4_nested>, gemv_fixed<Format::fp4>,
-                         gemv_fixed<Format::fp4_nested>, gemv_ternary},
-      .gemv_bytes = {nullptr, nullptr, nullptr, nullptr, gemv_bytes<Format::nf4>,
-                     gemv_bytes<Format::nf4_nested>, gemv_bytes<Format::fp4>, gemv_bytes<Format::fp4_nested>},
+      .gemv_quantized = {nullptr, nullptr, nullptr, gemv_int8, gemv_fixed<nf4>, gemv_fixed<nf4_nested>,
+                         gemv_fixed<fp4>, gemv_fixed<fp4_nested>, gemv_ternary},
+      .gemv_bytes = {nullptr, nullptr, nullptr, nullptr, gemv_bytes<nf4>, gemv_bytes<nf4_nested>,
+                     gemv_bytes<fp4>, gemv_bytes<fp4_nested>},
       .dot_digits = dot_digits,
       .tile_int8 = tile_int8,
       .take_heavy = take_heavy,
       .tile_quads = tile_quads,
       .add_heavy = add_heavy,
-      .expand_codes = {nullptr, nullptr, nullptr, nullptr, expand_fixed_codes<Format::nf4>,
-                       expand_fixed_codes<Format::nf4_nested>, expand_fixed_codes<Format::fp4>,
-                       expand_fixed_codes<Format::fp4_nested>},
+      .expand_codes = {nullptr, nullptr, nullptr, nullptr, expand_fixed_codes<nf4>,
+                       expand_fixed_codes<nf4_nested>, expand_fixed_codes<fp4>,
+                       expand_fixed_codes<fp4_nested>},
       .tile_fixed = tile_fixed,
-      .expand_bytes = {nullptr, nullptr, nullptr, expand_int8_bytes, expand_bytes<Format::nf4>,
-                       expand_bytes<Format::nf4_nested>, expand_bytes<Format::fp4>,
-                       expand_bytes<Format::fp4_nested>},
+      .expand_bytes = {nullptr, nullptr, nullptr, expand_int8_bytes, expand_bytes<nf4>,
+                       expand_bytes<nf4_nested>, expand_bytes<fp4>, expand_bytes<fp4_nested>},
       .tile_bytes = tile_bytes,
-      .few_fixed = {nullptr, nullptr, nullptr, nullptr, few_fixed<Format::nf4>, few_fixed<Format::nf4_nested>,
-                    few_fixed<Format::fp4>, few_fixed<Format::fp4_nested>},
-      .few_bytes = {nullptr, nullptr, nullptr, nullptr, few_bytes<Format::nf4>, few_bytes<Format::nf4_nested>,
-                    few_bytes<Format::fp4>, few_bytes<Format::fp4_nested>},
+      .few_fixed = {nullptr, nullptr, nullptr, nullptr, few_fixed<nf4>, few_fixed<nf4_nested>, few_fixed<fp4>,
+                    few_fixed<fp4_nested>},
+      .few_bytes = {nullptr, nullptr, nullptr, nullptr, few_bytes<nf4>, few_bytes<nf4_nested>, few_bytes<fp4>,
+                    few_bytes<fp4_nested>},
       .mark_outliers = mark_outliers,
       .expand_int8_columns = expand_int8_columns,
       .tile_columns = tile_columns,
