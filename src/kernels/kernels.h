@@ -47,9 +47,9 @@ struct Kernels {
 
   // y[r] = sum_k w[r][k] * x[k] for the 32 rows of one or two panels (panel_b and y_b may be null together:
   // two distant streams keep more memory requests in flight). cols is the padded (even) count; x has cols
-  // values, padding zero.
-  void (*gemv[quant::kDenseFormats])(const void* panel_a, const void* panel_b, const float* x, uint64_t cols,
-                                     float* y_a, float* y_b);
+  // values, padding zero. Null for int8 and 4-bit formats.
+  void (*gemv[kFormatCount])(const void* panel_a, const void* panel_b, const float* x, uint64_t cols,
+                             float* y_a, float* y_b);
 
   // Panel columns [k_begin, k_begin + k_count) of `cols` as float [k][32]; k_begin is even. Null for int8,
   // which is multiplied as integers only, and for 4-bit formats.

@@ -5,7 +5,8 @@ namespace rhapsode::kernels {
 
 constinit const Kernels kReference = {
     .name = "reference",
-    .gemv = {reference::gemv<Format::f32>, reference::gemv<Format::f16>, reference::gemv<Format::bf16>},
+    .gemv = {reference::gemv<Format::f32>, reference::gemv<Format::f16>, reference::gemv<Format::bf16>,
+             nullptr, nullptr, nullptr, nullptr, nullptr, reference::gemv_trits},
     .expand = {reference::expand<Format::f32>, reference::expand<Format::f16>,
                reference::expand<Format::bf16>, nullptr, nullptr, nullptr, nullptr, nullptr,
                reference::expand_ternary},

@@ -82,6 +82,8 @@ void expand_int8_columns(Dtype D, const void* panel, const uint32_t* columns, ui
 void tile_columns(const Kernels::ColumnTile& tile, float* c, uint64_t c_stride, bool first);
 void finish_int8(const float* scb, float scale, float* c);
 void expand_ternary(const void* panel, uint64_t cols, uint64_t k_begin, uint64_t k_count, float* out);
+void gemv_trits(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
+                float* y_b);
 float largest_magnitude(const float* x, uint64_t n);
 void round_codes(float* x, uint64_t n, float factor);
 int32_t narrow_codes(const float* x, uint64_t n, int8_t* codes);

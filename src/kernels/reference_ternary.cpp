@@ -24,6 +24,16 @@ void expand_ternary(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_co
       out[k * kPanelRows + row] = static_cast<float>(ternary_value(panel, row, k_begin + k));
 }
 
+void gemv_trits(const void* panel_a, const void* panel_b, const float* x, uint64_t cols, float* y_a,
+                float* y_b) {
+  for (uint32_t row = 0; row < kPanelRows; ++row) {
+    y_a[row] = 0.0f;
+    for (uint64_t k = 0; k < cols; ++k)
+      y_a[row] = std::fma(static_cast<float>(ternary_value(panel_a, row, k)), x[k], y_a[row]);
+  }
+  if (panel_b != nullptr) gemv_trits(panel_b, nullptr, x, cols, y_b, nullptr);
+}
+
 float largest_magnitude(const float* x, uint64_t n) {
   uint32_t largest = 0;
   for (uint64_t k = 0; k < n; ++k) largest = std::max(largest, std::bit_cast<uint32_t>(x[k]) & 0x7fffffffu);

@@ -344,9 +344,9 @@ void run_vector(const Product& product, Range panels) {
     const float* x = product.x.data;
     if (compute != product.dtype) x = reinterpret_cast<const float*>(row.codes);
     return in_pairs(product, panels, [&](const void* a, const void* b, float* y_a, float* y_b) {
-      if (quant::is_dense(product.part->format.format))
-        return kernels.gemv[format_index(product)](a, b, x, cols, y_a, y_b);
-      kernels.dequantized[format_index(product)].gemv(compute, a, b, x, cols, y_a, y_b);
+      if (quant::is_four_bit(product.part->format.format))
+        return kernels.dequantized[format_index(product)].gemv(compute, a, b, x, cols, y_a, y_b);
+      kernels.gemv[format_index(product)](a, b, x, cols, y_a, y_b);
     });
   }
   if (route == Route::bytes) {

@@ -116,10 +116,9 @@ void place_byte_rows(const Product& product, uint64_t first, uint32_t tokens, co
 void place_pairs(const Product& product, uint64_t first, uint32_t tokens);
 void add_matrix(const Product& product, Step& step);
 
-// One token needs no packing, but where ternary weights are multiplied as floats.
+// One token needs no packing.
 inline bool takes_tiles(const Product& product) {
-  return product.tokens > 1 ||
-         (route_of(product) == Route::dense && product.part->format.format == quant::Format::ternary);
+  return product.tokens > 1;
 }
 // This member's share of packing the tokens; complete after a barrier.
 void pack(const Product& product);

@@ -124,6 +124,11 @@ inline __m512i srai_epi32(__m512i x, uint32_t count) {
   const auto lanes = lanes_of<int32_t>(x);
   return vector_of<__m512i>([&](uint32_t i) { return lanes.at[i] >> count; });
 }
+inline __m512 permutevar_ps(__m512 x, __m512i index) {  // within each 16 bytes
+  const auto values = lanes_of<float>(x);
+  const auto at = lanes_of<uint32_t>(index);
+  return vector_of<__m512>([&](uint32_t i) { return values.at[i / 4 * 4 + at.at[i] % 4]; });
+}
 inline __m512 scalef_ps(__m512 x, __m512 n) {  // n is whole, or x no number
   const auto values = lanes_of<float>(x), powers = lanes_of<float>(n);
   return vector_of<__m512>([&](uint32_t i) {
@@ -167,5 +172,7 @@ inline __m512 scalef_ps(__m512 x, __m512 n) {  // n is whole, or x no number
 #define _mm512_maskz_loadu_ps(mask, from) emulated::maskz_loadu<__m512>(mask, from)
 #undef _mm512_srai_epi32
 #define _mm512_srai_epi32(x, count) emulated::srai_epi32(x, count)
+#undef _mm512_permutevar_ps
+#define _mm512_permutevar_ps(x, index) emulated::permutevar_ps(x, index)
 #undef _mm512_scalef_ps
 #define _mm512_scalef_ps(x, n) emulated::scalef_ps(x, n)

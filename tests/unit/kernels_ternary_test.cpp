@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -192,6 +193,32 @@ TEST(KernelsTernary, ActivationsRoundAlike) {
                   std::bit_cast<uint32_t>(largest))
             << set.kernels->name;
       }
+    }
+  }
+}
+
+TEST(KernelsTernary, OneTokenOfFloatsIsAChain) {
+  std::mt19937 random(9);
+  std::normal_distribution<float> normal;
+  for (const uint64_t cols : {16u, 48u, 300u, 2560u, 6912u}) {
+    const Case with(29, cols, any_value, random), other(32, cols, any_value, random);
+    const uint64_t padded = quant::padded_cols(Format::ternary, cols);
+    std::vector<float> x(padded, 0.0f), expected(2 * kPanelRows, 0.0f);
+    for (uint64_t k = 0; k < cols; ++k) x[k] = normal(random);
+    for (uint32_t row = 0; row < 2 * kPanelRows; ++row)
+      for (uint64_t k = 0; k < padded; ++k) {
+        const Case& of = row < kPanelRows ? with : other;
+        expected[row] = std::fma(static_cast<float>(of.value(row % kPanelRows, k)), x[k], expected[row]);
+      }
+    for (const KernelSet& set : kernel_sets()) {
+      if (!set.supported) continue;
+      const auto gemv = set.kernels->gemv[static_cast<size_t>(Format::ternary)];
+      std::vector<float> both(2 * kPanelRows, 5.0f), alone = both;
+      gemv(with.panel.data(), other.panel.data(), x.data(), padded, both.data(), both.data() + kPanelRows);
+      gemv(with.panel.data(), nullptr, x.data(), padded, alone.data(), nullptr);
+      gemv(other.panel.data(), nullptr, x.data(), padded, alone.data() + kPanelRows, nullptr);
+      EXPECT_EQ(both, expected) << set.kernels->name << " " << cols;
+      EXPECT_EQ(alone, expected) << set.kernels->name << " " << cols;
     }
   }
 }

@@ -30,6 +30,14 @@ inline F look_up8(F table, I index) {
   return _mm256_permutevar8x32_ps(table, index);
 }
 
+// table[index] of 4 values, by the lower two bits of each lane.
+inline F table4(const float* values) {
+  return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(values));
+}
+inline F look_up4(F table, I index) {
+  return _mm256_permutevar_ps(table, index);
+}
+
 // 16 values, as four tables of bytes, one for each byte of a float.
 struct Table16 {
   I bytes[4];

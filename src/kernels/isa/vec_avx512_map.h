@@ -8,10 +8,17 @@
 namespace rhapsode::kernels {
 namespace {
 
+// table[index] of 4 values, by the lower two bits of each lane; of 8 by index < 8.
+inline F table4(const float* values) {
+  return _mm512_broadcast_f32x4(_mm_loadu_ps(values));
+}
+inline F look_up4(F table, I index) {
+  return _mm512_permutevar_ps(table, index);
+}
 inline F table8(const float* values) {
   return _mm512_castps256_ps512(_mm256_loadu_ps(values));
 }
-inline F look_up8(F table, I index) {  // index < 8
+inline F look_up8(F table, I index) {
   return _mm512_permutexvar_ps(index, table);
 }
 // table[index] of 16 values, by the lower four bits of each lane.

@@ -13,7 +13,7 @@
 #include "kernels/isa/vec_quantize.h"
 #include "kernels/isa/vec_quantized_tiles.h"
 #include "kernels/isa/vec_rows.h"
-#include "kernels/isa/vec_ternary.h"
+#include "kernels/isa/vec_ternary_floats.h"
 #include "kernels/kernels.h"
 
 namespace rhapsode::kernels {
@@ -25,7 +25,7 @@ constexpr Kernels table(std::string_view name) {
   using enum Format;
   return {
       .name = name,
-      .gemv = {gemv<f32>, gemv<f16>, gemv<bf16>},
+      .gemv = {gemv<f32>, gemv<f16>, gemv<bf16>, nullptr, nullptr, nullptr, nullptr, nullptr, gemv_trits},
       .expand = {expand<f32>, expand<f16>, expand<bf16>, nullptr, nullptr, nullptr, nullptr, nullptr,
                  expand_ternary},
       .dequantized = {kNone, kNone, kNone, kNone, dequantized<nf4>, dequantized<nf4_nested>, dequantized<fp4>,

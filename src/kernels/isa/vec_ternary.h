@@ -223,24 +223,5 @@ void finish_trits(int32_t code_sum, float* c) {
     store(c + v * kWidth, to_float(sub_i(bits(load(c + v * kWidth)), offset)));
 }
 
-template <uint32_t Column>
-inline void expand_column(I packed, float* out) {
-  const I field = and_i(shift_right<Column % 4 * 8 + Column / 4 * 2>(packed), splat_i(3));
-  store(out + Column * kPanelRows, to_float(sub_i(field, splat_i(1))));
-}
-
-template <uint32_t... Columns>
-inline void expand_columns(I packed, float* out, std::integer_sequence<uint32_t, Columns...>) {
-  (expand_column<Columns>(packed, out), ...);
-}
-
-void expand_ternary(const void* panel, uint64_t, uint64_t k_begin, uint64_t k_count, float* out) {
-  const auto* p = static_cast<const uint8_t*>(panel) + k_begin / kTernaryCols * kBlockBytes16;
-  for (uint64_t k = 0; k < k_count; k += kTernaryCols, p += kBlockBytes16)
-    for (uint32_t v = 0; v < kPanelVectors; ++v)
-      expand_columns(load_dwords(p + v * kWidth * 4), out + k * kPanelRows + v * kWidth,
-                     std::make_integer_sequence<uint32_t, kTernaryCols>());
-}
-
 }  // namespace
 }  // namespace rhapsode::kernels
