@@ -126,6 +126,12 @@ std::vector<FormatCase> dense_cases() {
   cases[3].chunks = false;
   cases[5].formats.exact = true;
   cases[6].formats.bytes = true;
+  for (const Dtype compute : {Dtype::f16, Dtype::f32}) {
+    cases.push_back(
+        quantized("nf4 exact, in another dtype than the model's", Dtype::bf16, config::Quantization::nf4));
+    cases.back().formats.exact = true;
+    cases.back().formats.compute = compute;
+  }
   return cases;
 }
 
