@@ -37,9 +37,9 @@ struct AttendBlock {
   const uint32_t* begin;  // [queries] visible tokens of this block: begin <= j < end; may be empty
   const uint32_t* end;    // [queries]
   // Running softmax state, updated in place: m the maximum so far (-inf at first), l the sum (0 at first),
-  // o [queries][head_dim] (0 at first). With m' = max(m, scores): l = l * exp(m - m') + sum of exp(score -
-  // m'); o = o * exp(m - m'), then continues by fma over the visible tokens. A row that sees no token is left
-  // untouched.
+  // o [queries][head_dim] (0 at first). With m' = max(m, scores): l = l * w(m - m') + sum of w(score - m');
+  // o = o * w(m - m') with w = weight_f32 of math.h, then continues by fma over the visible tokens. A row
+  // that sees no token is left untouched.
   float* m;
   float* l;
   float* o;

@@ -39,6 +39,10 @@ float exp_f32(float x) {
   return p * power_of_two(half) * power_of_two(i - half);
 }
 
+float weight_f32(float x) {
+  return x < kWeightLowest ? 0.0f : exp_f32(x);
+}
+
 float tanh_f32(float x) {
   const float a = std::fabs(x);
   float y;

@@ -7,6 +7,8 @@
 namespace rhapsode::kernels {
 
 float exp_f32(float x);
+// A weight of attention: exp(x) of x <= 0, but 0 below kWeightLowest.
+float weight_f32(float x);
 float tanh_f32(float x);
 float erf_f32(float x);
 // The activation as fp32 arithmetic, before any rounding to the model's type. gelu_new is not one of these:

@@ -14,6 +14,10 @@ constexpr float kLn2High = 0x1.62e4p-1f;
 constexpr float kLn2Low = 0x1.7f7d1cp-20f;
 constexpr float kExpLowest = -104.0f;  // exp is 0 from here down, +inf above kExpHighest
 constexpr float kExpHighest = 89.0f;
+// A weight of attention, exp of a score less the highest one, is 0 below: 2^-92 of the highest weight, where
+// a float's last place is 2^-24 of it. Smaller ones would be, or make, subnormal numbers, which some machines
+// multiply a hundred times more slowly.
+constexpr float kWeightLowest = -64.0f;
 constexpr float kExp[5] = {0x1.fffffcp-2f, 0x1.55548ap-3f, 0x1.555916p-5f, 0x1.123fc6p-7f, 0x1.6a1a6cp-10f};
 
 // tanh(x) = x + x^3 p(x^2) below kTanhSplit (4.4e-9), else 1 - 2 / (exp(2x) + 1).

@@ -88,10 +88,10 @@ void attend_row(const AttendBlock& block, uint32_t query) {
     maximum = p[j] > maximum ? p[j] : maximum;
   }
   maximum += 0.0f;  // -0 becomes 0, so that the state does not tell in which order zeros were compared
-  const float correction = exp_f32(block.m[query] - maximum);
+  const float correction = weight_f32(block.m[query] - maximum);
   std::array<float, 16> partials{};
   for (uint32_t j = begin; j < end; ++j) {
-    p[j] = exp_f32(p[j] - maximum);
+    p[j] = weight_f32(p[j] - maximum);
     partials[j % 16] += p[j];
     if (block.kv_dtype == Dtype::i8) p[j] = p[j] * block.v_scales[j];
   }
@@ -126,7 +126,7 @@ void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, flo
     return;
   }
   const float maximum = (m2 > *m ? m2 : *m) + 0.0f;
-  const float mine = exp_f32(*m - maximum), theirs = exp_f32(m2 - maximum);
+  const float mine = weight_f32(*m - maximum), theirs = weight_f32(m2 - maximum);
   *m = maximum;
   *l = std::fma(l2, theirs, *l * mine);
   for (uint32_t d = 0; d < head_dim; ++d) o[d] = std::fma(o2[d], theirs, o[d] * mine);

@@ -48,6 +48,18 @@ TEST(KernelsMath, ExpAtTheEdges) {
   EXPECT_TRUE(std::isnan(exp_f32(std::nanf(""))));
 }
 
+// Below the cut a weight is nothing, above it exp; none is subnormal.
+TEST(KernelsMath, WeightsOfAttentionAreCut) {
+  const auto real = [](double x) { return std::exp(x); };
+  EXPECT_LT(worst(weight_f32, real, -64.0f, 0.0f), 1.0);
+  EXPECT_EQ(weight_f32(-0.0f), 1.0f);
+  EXPECT_GT(weight_f32(-64.0f), 0x1p-93f);
+  EXPECT_EQ(weight_f32(std::nextafter(-64.0f, -65.0f)), 0.0f);
+  EXPECT_EQ(weight_f32(-100.0f), 0.0f);
+  EXPECT_EQ(weight_f32(-std::numeric_limits<float>::infinity()), 0.0f);
+  EXPECT_TRUE(std::isnan(weight_f32(std::nanf(""))));
+}
+
 TEST(KernelsMath, TanhAndErfAreWithinTwoUlps) {
   const auto tanh_real = [](double x) { return std::tanh(x); };
   const auto erf_real = [](double x) { return std::erf(x); };

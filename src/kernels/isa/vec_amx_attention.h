@@ -81,7 +81,7 @@ struct PartedWeights {
       F left[2];
       at_each<2>([&](auto at) {
         const uint32_t first = j + decltype(at)::value * kWidth;
-        F weight = exp_of_small(load(scores + first) - splat(maximum));
+        F weight = weight_of(load(scores + first) - splat(maximum));
         if (!seen.whole()) weight = choose(lanes_between(first, seen.begin, seen.end), weight, zero());
         sum = sum + weight;
         left[decltype(at)::value] = weight;

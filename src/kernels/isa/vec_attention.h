@@ -159,7 +159,7 @@ void attend_merge(uint32_t head_dim, float* m, float* l, float* o, float m2, flo
     return;
   }
   const float maximum = (m2 > *m ? m2 : *m) + 0.0f;
-  const F mine = exp_of(splat(*m - maximum)), theirs = exp_of(splat(m2 - maximum));
+  const F mine = weight_of(splat(*m - maximum)), theirs = weight_of(splat(m2 - maximum));
   float sum[kWidth];
   store(sum, fma(splat(l2), theirs, splat(*l) * mine));
   *m = maximum;

@@ -46,13 +46,16 @@ inline void store_first(float* p, uint64_t n, F x) {
 inline F fma(F a, F b, F c) {
   return _mm256_fmadd_ps(a, b, c);
 }
+inline F power_of_two(__m256i n) {  // from -126 to 127
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+inline F times_normal_power_of_two(F x, F n) {  // n is whole, from -126 to 127
+  return x * power_of_two(_mm256_cvtps_epi32(n));
+}
 inline F times_power_of_two(F x, F n) {  // n is whole
   // Two factors: n reaches -150, where a single power of two would not be a normal number.
   const __m256i i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1);
-  const auto power = [](__m256i exponent) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(exponent, _mm256_set1_epi32(127)), 23));
-  };
-  return x * power(half) * power(_mm256_sub_epi32(i, half));
+  return x * power_of_two(half) * power_of_two(_mm256_sub_epi32(i, half));
 }
 inline F larger(F a, F b) {
   return _mm256_max_ps(a, b);
@@ -62,6 +65,12 @@ inline F smaller(F a, F b) {
 }  // a < b ? a : b
 inline Mask less(F a, F b) {
   return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+}
+inline Mask not_less(F a, F b) {  // true for NaN
+  return _mm256_cmp_ps(a, b, _CMP_NLT_UQ);
+}
+inline F only(Mask mask, F x) {  // 0 elsewhere
+  return _mm256_and_ps(mask, x);
 }
 inline Mask is_nan(F x) {
   return _mm256_cmp_ps(x, x, _CMP_UNORD_Q);

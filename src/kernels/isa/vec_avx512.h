@@ -48,6 +48,9 @@ inline F fma(F a, F b, F c) {
 inline F times_power_of_two(F x, F n) {  // n is whole
   return _mm512_scalef_ps(x, n);
 }
+inline F times_normal_power_of_two(F x, F n) {  // n is whole, from -126 to 127
+  return _mm512_scalef_ps(x, n);
+}
 inline F larger(F a, F b) {
   return _mm512_max_ps(a, b);
 }  // a > b ? a : b
@@ -56,6 +59,12 @@ inline F smaller(F a, F b) {
 }  // a < b ? a : b
 inline Mask less(F a, F b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+inline Mask not_less(F a, F b) {  // true for NaN
+  return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ);
+}
+inline F only(Mask mask, F x) {  // 0 elsewhere
+  return _mm512_maskz_mov_ps(mask, x);
 }
 inline Mask is_nan(F x) {
   return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);

@@ -38,19 +38,28 @@ inline F horner(const float (&c)[N], F x) {
   return y;
 }
 
-// exp, of NaN or a number up to kExpHighest.
-[[gnu::always_inline]] inline F exp_of_small(F x) {
-  const F y = larger(splat(kExpLowest), x);
-  const F t = fma(y, splat(kLog2E), splat(kRoundMagic));
+// exp(x) = p * 2^n.
+struct Exponential {
+  F p;
+  F n;
+};
+[[gnu::always_inline]] inline Exponential exponential(F x) {
+  const F t = fma(x, splat(kLog2E), splat(kRoundMagic));
   const F n = t - splat(kRoundMagic);
-  F r = fma(n, splat(-kLn2High), y);
+  F r = fma(n, splat(-kLn2High), x);
   r = fma(n, splat(-kLn2Low), r);
-  const F p = fma(r * r, horner(kExp, r), r) + splat(1.0f);
-  return times_power_of_two(p, n);
+  return {fma(r * r, horner(kExp, r), r) + splat(1.0f), n};
 }
 
 [[gnu::always_inline]] inline F exp_of(F x) {
-  return exp_of_small(smaller(splat(kExpHighest), x));
+  const Exponential e = exponential(smaller(splat(kExpHighest), larger(splat(kExpLowest), x)));
+  return times_power_of_two(e.p, e.n);
+}
+
+// Of x <= 0.
+[[gnu::always_inline]] inline F weight_of(F x) {
+  const Exponential e = exponential(x);
+  return only(not_less(x, splat(kWeightLowest)), times_normal_power_of_two(e.p, e.n));
 }
 
 inline F tanh_of(F x) {

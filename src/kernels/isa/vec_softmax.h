@@ -73,7 +73,7 @@ struct FloatWeights {
 
   static F corrected(F o, F factor) { return o * factor; }
   static void see_nothing(float*) {}
-  // Scores become weights exp(score - maximum) where they are seen; returns their sum. Of int8, what is
+  // Scores become weights of score - maximum where they are seen; returns their sum. Of int8, what is
   // stored is multiplied by the values' scales already.
   static float weigh_row(const AttendBlock& block, Visible seen, float maximum, float* p) {
     F partials[kPartialVectors];
@@ -85,12 +85,12 @@ struct FloatWeights {
       store(p + j, weight);
     };
     if (seen.whole()) {
-      for (uint32_t j = 0; j < kBlockTokens; j += kWidth) keep(j, exp_of_small(load(p + j) - splat(maximum)));
+      for (uint32_t j = 0; j < kBlockTokens; j += kWidth) keep(j, weight_of(load(p + j) - splat(maximum)));
       return total(partials);
     }
     for (uint32_t j = seen.begin / kWidth * kWidth; j < seen.end; j += kWidth)
-      keep(j, choose(lanes_between(j, seen.begin, seen.end), exp_of_small(load(p + j) - splat(maximum)),
-                     zero()));
+      keep(j,
+           choose(lanes_between(j, seen.begin, seen.end), weight_of(load(p + j) - splat(maximum)), zero()));
     return total(partials);
   }
 };
@@ -115,7 +115,7 @@ inline void weigh(const AttendBlock& block) {
       before[r] = before[r] - m[r];
     }
     for (uint32_t r = rows; r % kWidth != 0; ++r) before[r] = 0.0f;
-    for (uint32_t r = 0; r < rows; r += kWidth) store(correction + r, exp_of(load(before + r)));
+    for (uint32_t r = 0; r < rows; r += kWidth) store(correction + r, weight_of(load(before + r)));
     for (uint32_t r = 0; r < rows; ++r) {
       const Visible seen = visible(block, first + r);
       if (seen.empty()) {
