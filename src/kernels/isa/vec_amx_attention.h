@@ -36,6 +36,9 @@ struct CachedRows {
   }
 };
 
+inline int64_t distance(const void* from, const void* to) {
+  return static_cast<const uint8_t*>(to) - static_cast<const uint8_t*>(from);
+}
 inline int64_t distance_if_any(const void* from, const void* to) {
   return to != nullptr ? distance(from, to) : 0;
 }

@@ -10,15 +10,12 @@
 namespace rhapsode::kernels {
 namespace {
 
-inline int64_t distance(const void* from, const void* to) {
-  return static_cast<const uint8_t*>(to) - static_cast<const uint8_t*>(from);
-}
-
 // scores[query][token] = dot(q, k), unscaled, at least for the tokens of `all`.
 template <Dtype D>
 inline void dot_scores(const AttendBlock& block, Visible all) {
   constexpr uint64_t kStride = kBlockTokens * kCachedBytes<D>;
   alignas(64) float piece[kPieceRows * kPieceColumns];
+  FetchedAhead values{static_cast<const uint8_t*>(block.v)};
   for (uint32_t token = all.begin / kPieceColumns * kPieceColumns; token < all.end; token += kPieceColumns) {
     for (uint32_t d = 0; d < block.head_dim; d += kPieceRows) {
       const uint32_t dims = block.head_dim - d < kPieceRows ? block.head_dim - d : kPieceRows;
@@ -26,7 +23,7 @@ inline void dot_scores(const AttendBlock& block, Visible all) {
       float* const scores = block.scratch + token;
       if (block.queries <= kDirectRows) {
         cache_tile<D, kDirectRows>(block.queries, {k, kStride, block.q + d, block.q_stride, dims, scores,
-                                                   kBlockTokens, d == 0, distance(block.k, block.v)});
+                                                   kBlockTokens, d == 0, &values});
         continue;
       }
       widen<D>(k, kStride, dims, kPieceColumns, piece);
@@ -44,6 +41,7 @@ struct ValueColumns {
   uint64_t b_stride;
   uint32_t d;
   uint32_t count;
+  FetchedAhead* ahead;  // beside tokens that all rows see
 };
 
 template <Dtype D, uint32_t Most>
@@ -67,7 +65,7 @@ inline void add_values(const ValueColumns<D>& at, uint32_t query, uint32_t rows,
                  o,
                  block.head_dim,
                  false,
-                 Most == kDirectRows && block.next_k != nullptr ? distance(block.v, block.next_k) : 0};
+                 at.ahead};
   if (at.count == kPieceColumns) return cache_tile<D, Most>(rows, tile);
   alignas(64) float whole[kGemmTokens * kPieceColumns] = {};
   for (uint32_t r = 0; r < rows; ++r)
@@ -85,6 +83,9 @@ template <Dtype D, uint32_t Most>
 inline void add_values_of_group(const ValueColumns<D>& at, uint32_t query, uint32_t rows) {
   Visible shared{0, kBlockTokens};
   bool any_empty = false;
+  FetchedAhead nothing;
+  ValueColumns<D> alone = at;
+  alone.ahead = &nothing;
   for (uint32_t r = 0; r < rows; ++r) {
     const Visible one = visible(at.block, query + r);
     any_empty = any_empty || one.empty();
@@ -93,14 +94,14 @@ inline void add_values_of_group(const ValueColumns<D>& at, uint32_t query, uint3
   }
   if (shared.whole()) return add_values<D, Most>(at, query, rows, shared);
   if (any_empty || shared.empty()) {
-    for (uint32_t r = 0; r < rows; ++r) add_values<D, 1>(at, query + r, 1, visible(at.block, query + r));
+    for (uint32_t r = 0; r < rows; ++r) add_values<D, 1>(alone, query + r, 1, visible(at.block, query + r));
     return;
   }
   for (uint32_t r = 0; r < rows; ++r)
-    add_values<D, 1>(at, query + r, 1, {at.block.begin[query + r], shared.begin});
+    add_values<D, 1>(alone, query + r, 1, {at.block.begin[query + r], shared.begin});
   add_values<D, Most>(at, query, rows, shared);
   for (uint32_t r = 0; r < rows; ++r)
-    add_values<D, 1>(at, query + r, 1, {shared.end, at.block.end[query + r]});
+    add_values<D, 1>(alone, query + r, 1, {shared.end, at.block.end[query + r]});
 }
 
 inline bool all_see_all(const AttendBlock& block) {
@@ -114,16 +115,17 @@ inline void add_all_values(const AttendBlock& block, Visible all) {
   const bool whole = all_see_all(block);
   const uint64_t stride = block.head_dim * kCachedBytes<D>;
   alignas(64) float piece[kPieceRows * kPieceColumns];
+  FetchedAhead nothing, keys{static_cast<const uint8_t*>(block.next_k)};
   for (uint32_t d = 0; d < block.head_dim; d += kPieceColumns) {
     const uint32_t count = block.head_dim - d < kPieceColumns ? block.head_dim - d : kPieceColumns;
     const uint8_t* v = static_cast<const uint8_t*>(block.v) + d * kCachedBytes<D>;
     if (block.queries <= kDirectRows && count == kPieceColumns) {
-      add_values_of_group<D, kDirectRows>({block, v, stride, d, count}, 0, block.queries);
+      add_values_of_group<D, kDirectRows>({block, v, stride, d, count, &keys}, 0, block.queries);
       continue;
     }
     widen<D>(v + all.begin * stride, stride, all.end - all.begin, count, piece + all.begin * kPieceColumns);
-    const ValueColumns<Dtype::f32> at{block, reinterpret_cast<const uint8_t*>(piece),
-                                      kPieceColumns * sizeof(float), d, count};
+    const ValueColumns<Dtype::f32> at{
+        block, reinterpret_cast<const uint8_t*>(piece), kPieceColumns * sizeof(float), d, count, &nothing};
     for (uint32_t query = 0; query < block.queries; query += kGemmTokens) {
       const uint32_t rows = block.queries - query < kGemmTokens ? block.queries - query : kGemmTokens;
       if (whole)

@@ -31,6 +31,19 @@ inline F load_cached_first(const uint8_t* p, uint32_t n) {
   return load_cached<D>(last);
 }
 
+// What is fetched meanwhile, line after line, in whatever order the rest is read: the machine's own prefetch
+// then joins in (on an Intel Xeon 22 instead of 16 GB/s).
+struct FetchedAhead {
+  const uint8_t* next = nullptr;  // null: nothing
+
+  template <uint64_t Bytes>
+  void fetch() {
+    if (next == nullptr) return;
+    for (uint64_t line = 0; line < Bytes; line += 64) prefetch_beside(next + line);
+    next += Bytes;
+  }
+};
+
 // A register tile over 32 columns of K (tokens) or V (head dims): c[r][0..32) continues its chains over
 // k_count rows of b.
 struct CacheTile {
@@ -41,8 +54,8 @@ struct CacheTile {
   uint64_t k_count;
   float* c;
   uint64_t c_stride;
-  bool first;     // start from zero
-  int64_t ahead;  // bytes from b to what is fetched beside it; 0: nothing
+  bool first;           // start from zero
+  FetchedAhead* ahead;  // as many bytes as are read of b
 };
 
 // Vectors of a row of the cache, and of the sums over it. bf16 is read two vectors at a time: the even
@@ -85,6 +98,7 @@ inline void store_sums(float* c, const F (&sums)[Vectors]) {
 template <Dtype D, uint32_t Rows>
 inline void cache_tile_rows(const CacheTile& tile) {
   constexpr uint32_t kVectors = tile_vectors(Rows);
+  FetchedAhead ahead = *tile.ahead;
   const float* a[Rows];
   for (uint32_t r = 0; r < Rows; ++r) a[r] = tile.a + r * tile.a_stride;
   for (uint32_t column = 0; column < kPieceColumns; column += kVectors * kWidth) {
@@ -96,7 +110,7 @@ inline void cache_tile_rows(const CacheTile& tile) {
     }
     const uint8_t* b = tile.b + column * kCachedBytes<D>;
     for (uint64_t k = 0; k < tile.k_count; ++k, b += tile.b_stride) {
-      if (tile.ahead != 0) prefetch_beside(b + tile.ahead);
+      ahead.fetch<kVectors * kWidth * kCachedBytes<D>>();
       F w[kVectors];
       load_row_of<D>(b, w);
       for (uint32_t r = 0; r < Rows; ++r) {
@@ -106,6 +120,7 @@ inline void cache_tile_rows(const CacheTile& tile) {
     }
     for (uint32_t r = 0; r < Rows; ++r) store_sums<D>(c + r * tile.c_stride, sums[r]);
   }
+  *tile.ahead = ahead;
 }
 
 template <Dtype D, uint32_t Rows>
