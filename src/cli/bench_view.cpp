@@ -157,7 +157,7 @@ std::string kernels_head_text(const runtime::KernelBench& bench) {
 }
 
 std::string kernel_row_text(const runtime::KernelRow& row) {
-  return fmt::format("{:<9} {:<15} {:>5} x {:<5} {:>4} {} {:5.1f} %  {:7.1f} {} of {:.1f} ({})\n", row.kernel,
+  return fmt::format("{:<9} {:<19} {:>5} x {:<5} {:>4} {} {:5.1f} %  {:7.1f} {} of {:.1f} ({})\n", row.kernel,
                      row.format, row.rows, row.cols, row.tokens, share_bar(row.share), 100 * row.share,
                      row.rate.median, row.unit, row.limit_rate, row.limit);
 }

@@ -11,6 +11,7 @@
 #include "devices/inventory.h"
 #include "model/linear.h"
 #include "plan/footprint.h"
+#include "quant/codec.h"
 #include "runtime/route_peak.h"
 
 namespace rhapsode::runtime {
@@ -32,7 +33,20 @@ std::vector<float> small_values(uint64_t n) {
   return values;
 }
 
-// 32 rows of the format. Quantized scales stay zero where they may: the time does not depend on them.
+// A scale for each block of 4-bit weights, of a usual size.
+void set_scales(Format format, uint64_t cols, std::span<std::byte> panel) {
+  const uint64_t blocks = cols / quant::kBlockCols;
+  const std::vector<float> absmax(quant::kPanelRows * blocks, 0.05f);
+  const quant::NestedScales nested = quant::nest_scales(absmax);
+  for (uint32_t row = 0; row < quant::kPanelRows; ++row) {
+    if (quant::is_nested(format))
+      quant::set_nested_scales(panel, row, cols, nested, row * blocks);
+    else
+      quant::set_block_scales(panel, row, std::span(absmax).first(blocks));
+  }
+}
+
+// 32 rows of the format.
 std::vector<std::byte> make_panel(Format format, uint64_t cols) {
   std::vector<std::byte> panel(quant::panel_bytes(format, cols));
   const std::vector<float> values = small_values(quant::kPanelRows * cols);
@@ -50,6 +64,7 @@ std::vector<std::byte> make_panel(Format format, uint64_t cols) {
     for (size_t i = 0; i < nibbles.size(); ++i)
       nibbles[i] = static_cast<uint8_t>((values[i] + 1.0f) * 7.99f) & 15;
     quant::pack_four_bit_panel(format, nibbles, quant::kPanelRows, cols, panel);
+    set_scales(format, cols, panel);
   }
   return panel;
 }
@@ -58,22 +73,27 @@ struct Shape {
   uint64_t rows, cols;
 };
 
-// What is multiplied by the format: bf16 by bf16, as bf16 models do.
-Dtype dtype_of(Format format) {
-  return format == Format::bf16 ? Dtype::bf16 : Dtype::f32;
-}
-
-// A format and the way it is multiplied.
+// A format and the way it is multiplied, by what `numerics` calls it.
 struct Way {
-  Format format;
-  bool bytes = false;
+  enum class Numerics : uint8_t { fast, int8, hf_exact };
 
-  std::string name() const { return quant::format_name(format) + std::string(bytes ? "/int8" : ""); }
+  Format format;
+  Numerics numerics = Numerics::fast;
+
+  std::string name() const {
+    constexpr const char* kSuffixes[] = {"", "/int8", "/hf-exact"};
+    return quant::format_name(format) + std::string(kSuffixes[static_cast<size_t>(numerics)]);
+  }
+  // Of what is multiplied: bf16 by bf16, and exact numerics, as bf16 models do.
+  Dtype dtype() const {
+    return format == Format::bf16 || numerics == Numerics::hf_exact ? Dtype::bf16 : Dtype::f32;
+  }
   plan::WeightFormat weights() const {
     plan::WeightFormat weights;
     weights.format = format;
-    weights.compute = dtype_of(format);
-    weights.bytes = bytes;
+    weights.compute = dtype();
+    weights.bytes = numerics == Numerics::int8;
+    weights.exact = numerics == Numerics::hf_exact;
     return weights;
   }
 };
@@ -128,7 +148,7 @@ class Run {
         device_.allocate(quant::packed_bytes(format, shape.rows, shape.cols), "a matrix");
     fill(format, shape.cols, buffer.bytes());
     Work work(*this, tokens, shape, way);
-    const Instruction instruction = route_instruction(kernels_, way.weights(), dtype_of(format));
+    const Instruction instruction = route_instruction(kernels_, way.weights(), way.dtype());
     const double operations = 2.0 * static_cast<double>(shape.rows * shape.cols) * tokens;
     const auto repeats = static_cast<uint32_t>(std::max(1.0, (options_.quick ? 2e9 : 2e10) / operations));
     std::vector<double> rates, peaks;
@@ -178,6 +198,7 @@ class Run {
     Work(Run& run, uint32_t tokens, Shape shape, Way way)
         : run_(run),
           tokens_(tokens),
+          dtype_(way.dtype()),
           x_(small_values(tokens * shape.cols)),
           y_(tokens * quant::panel_count(shape.rows) * quant::kPanelRows),
           factors_(tokens, 1.0f) {
@@ -189,7 +210,7 @@ class Run {
       linear_.int8_threshold = std::numeric_limits<float>::quiet_NaN();
       linear_.parts = {{shape.rows, 0, linear_.panels, quant::panel_bytes(format, shape.cols), cols, nullptr,
                         way.weights()}};
-      run.kernels_.round_row(dtype_of(format), x_.data(), x_.size());
+      run.kernels_.round_row(way.dtype(), x_.data(), x_.size());
       own_.resize(run.pool_.threads());
       for (Own& own : own_) {
         own.expand = take(std::max(plan::kColumnBlock * quant::kPanelRows, 2 * cols));
@@ -214,9 +235,8 @@ class Run {
                                  floats(own.rows),
                                  reinterpret_cast<uint32_t*>(own.marks.data()),
                                  floats(packed_)};
-      model::multiply(worker, dtype_of(linear.parts[0].format.format), linear,
-                      {x_.data(), linear.cols, {}, factors_.data()}, tokens_, y_.data(),
-                      linear.panels * quant::kPanelRows);
+      model::multiply(worker, dtype_, linear, {x_.data(), linear.cols, {}, factors_.data()}, tokens_,
+                      y_.data(), linear.panels * quant::kPanelRows);
       run_.pool_.barrier();
     }
 
@@ -230,6 +250,7 @@ class Run {
 
     Run& run_;
     uint32_t tokens_;
+    Dtype dtype_;
     model::Linear linear_;
     std::vector<float> x_, y_, factors_;
     devices::Buffer packed_;
@@ -284,10 +305,20 @@ class Run {
   devices::Device device_;
 };
 
-constexpr Way kWays[] = {
-    {Format::f32}, {Format::f16},        {Format::bf16},       {Format::int8},
-    {Format::nf4}, {Format::nf4, true},  {Format::nf4_nested}, {Format::nf4_nested, true},
-    {Format::fp4}, {Format::fp4_nested}, {Format::ternary}};
+constexpr Way kWays[] = {{Format::f32},
+                         {Format::f16},
+                         {Format::bf16},
+                         {Format::int8},
+                         {Format::nf4},
+                         {Format::nf4, Way::Numerics::int8},
+                         {Format::nf4, Way::Numerics::hf_exact},
+                         {Format::nf4_nested},
+                         {Format::nf4_nested, Way::Numerics::int8},
+                         {Format::nf4_nested, Way::Numerics::hf_exact},
+                         {Format::fp4},
+                         {Format::fp4_nested},
+                         {Format::ternary},
+                         {Format::ternary, Way::Numerics::hf_exact}};
 
 }  // namespace
 
