@@ -41,7 +41,7 @@ struct ValueColumns {
   uint64_t b_stride;
   uint32_t d;
   uint32_t count;
-  FetchedAhead* ahead;  // beside tokens that all rows see
+  FetchedAhead* ahead;  // beside tokens that all rows see; null: nothing
 };
 
 template <Dtype D, uint32_t Most>
@@ -83,9 +83,8 @@ template <Dtype D, uint32_t Most>
 inline void add_values_of_group(const ValueColumns<D>& at, uint32_t query, uint32_t rows) {
   Visible shared{0, kBlockTokens};
   bool any_empty = false;
-  FetchedAhead nothing;
   ValueColumns<D> alone = at;
-  alone.ahead = &nothing;
+  alone.ahead = nullptr;
   for (uint32_t r = 0; r < rows; ++r) {
     const Visible one = visible(at.block, query + r);
     any_empty = any_empty || one.empty();
@@ -115,7 +114,7 @@ inline void add_all_values(const AttendBlock& block, Visible all) {
   const bool whole = all_see_all(block);
   const uint64_t stride = block.head_dim * kCachedBytes<D>;
   alignas(64) float piece[kPieceRows * kPieceColumns];
-  FetchedAhead nothing, keys{static_cast<const uint8_t*>(block.next_k)};
+  FetchedAhead keys{static_cast<const uint8_t*>(block.next_k)};
   for (uint32_t d = 0; d < block.head_dim; d += kPieceColumns) {
     const uint32_t count = block.head_dim - d < kPieceColumns ? block.head_dim - d : kPieceColumns;
     const uint8_t* v = static_cast<const uint8_t*>(block.v) + d * kCachedBytes<D>;
@@ -125,7 +124,7 @@ inline void add_all_values(const AttendBlock& block, Visible all) {
     }
     widen<D>(v + all.begin * stride, stride, all.end - all.begin, count, piece + all.begin * kPieceColumns);
     const ValueColumns<Dtype::f32> at{
-        block, reinterpret_cast<const uint8_t*>(piece), kPieceColumns * sizeof(float), d, count, &nothing};
+        block, reinterpret_cast<const uint8_t*>(piece), kPieceColumns * sizeof(float), d, count, nullptr};
     for (uint32_t query = 0; query < block.queries; query += kGemmTokens) {
       const uint32_t rows = block.queries - query < kGemmTokens ? block.queries - query : kGemmTokens;
       if (whole)

@@ -55,7 +55,7 @@ struct CacheTile {
   float* c;
   uint64_t c_stride;
   bool first;           // start from zero
-  FetchedAhead* ahead;  // as many bytes as are read of b
+  FetchedAhead* ahead;  // as many bytes as are read of b; null: nothing
 };
 
 // Vectors of a row of the cache, and of the sums over it. bf16 is read two vectors at a time: the even
@@ -98,7 +98,7 @@ inline void store_sums(float* c, const F (&sums)[Vectors]) {
 template <Dtype D, uint32_t Rows>
 inline void cache_tile_rows(const CacheTile& tile) {
   constexpr uint32_t kVectors = tile_vectors(Rows);
-  FetchedAhead ahead = *tile.ahead;
+  FetchedAhead ahead = tile.ahead != nullptr ? *tile.ahead : FetchedAhead{};
   const float* a[Rows];
   for (uint32_t r = 0; r < Rows; ++r) a[r] = tile.a + r * tile.a_stride;
   for (uint32_t column = 0; column < kPieceColumns; column += kVectors * kWidth) {
@@ -120,7 +120,7 @@ inline void cache_tile_rows(const CacheTile& tile) {
     }
     for (uint32_t r = 0; r < Rows; ++r) store_sums<D>(c + r * tile.c_stride, sums[r]);
   }
-  *tile.ahead = ahead;
+  if (tile.ahead != nullptr) *tile.ahead = ahead;
 }
 
 template <Dtype D, uint32_t Rows>

@@ -19,7 +19,7 @@
 namespace rhapsode::kernels {
 namespace {
 
-constexpr Dequantized kNone{nullptr, nullptr};
+constexpr Dequantized kNone{nullptr, nullptr};  // of formats that are not 4-bit
 
 constexpr Kernels table(std::string_view name) {
   using enum Format;
