@@ -9,10 +9,13 @@ namespace rhapsode::kernels {
 
 // Tokens of one KV block; K is stored as [d][kBlockTokens], V as [kBlockTokens][d].
 constexpr uint32_t kBlockTokens = 64;
-// Floats of scratch a query row: scores, or weights in three parts of bf16; and q in bf16.
+// Floats of scratch a query row: weights in three parts of bf16, and q in bf16; or scores, and q in whole
+// pieces of 64 dims.
 constexpr uint32_t kAttendScratch = kBlockTokens * 3 / 2;
 constexpr uint64_t attend_scratch(uint64_t head_dim) {
-  return kAttendScratch + (head_dim + 31) / 32 * 16;
+  const uint64_t parts = kAttendScratch + (head_dim + 31) / 32 * 16;
+  const uint64_t floats = kBlockTokens + (head_dim + 63) / 64 * 64;
+  return parts > floats ? parts : floats;
 }
 // There is room for a multiple of so many rows of o and scratch; what the rows behind the last one hold is
 // unspecified.

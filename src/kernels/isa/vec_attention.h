@@ -10,6 +10,20 @@
 namespace rhapsode::kernels {
 namespace {
 
+// Many query rows share widened pieces of K. Behind the scores they lie as tiles read them, from block to
+// block: dims d to d + kPieceRows of all rows, kPieceRows apart.
+inline float* query_piece(const AttendBlock& block, uint32_t d) {
+  return block.scratch + uint64_t{block.queries} * (kBlockTokens + d);
+}
+inline void lay_queries(const AttendBlock& block) {
+  for (uint32_t d = 0; d < block.head_dim; d += kPieceRows) {
+    const uint32_t dims = block.head_dim - d < kPieceRows ? block.head_dim - d : kPieceRows;
+    for (uint32_t r = 0; r < block.queries; ++r)
+      __builtin_memcpy(query_piece(block, d) + r * kPieceRows, block.q + r * block.q_stride + d,
+                       dims * sizeof(float));
+  }
+}
+
 // scores[query][token] = dot(q, k), unscaled, at least for the tokens of `all`.
 template <Dtype D>
 inline void dot_scores(const AttendBlock& block, Visible all) {
@@ -26,9 +40,9 @@ inline void dot_scores(const AttendBlock& block, Visible all) {
                                                    kBlockTokens, d == 0, &values});
         continue;
       }
-      widen<D>(k, kStride, dims, kPieceColumns, piece);
-      multiply_tile<kAddressedRows>(block.queries, {piece, dims, scores, kBlockTokens, d == 0},
-                                    RowTokens{block.q + d, block.q_stride});
+      widen<D>(k, kStride, dims, kPieceColumns, piece, values);
+      multiply_tile<kTileRows>(block.queries, {piece, dims, scores, kBlockTokens, d == 0},
+                               EvenRows<kPieceRows>{query_piece(block, d)});
     }
   }
 }
@@ -51,11 +65,11 @@ inline void add_values(const ValueColumns<D>& at, uint32_t query, uint32_t rows,
   float* o = block.o + uint64_t{query} * block.head_dim + at.d;
   if constexpr (Most > kDirectRows) {  // of a widened piece
     if (at.count == kPieceColumns)
-      return multiply_tile<kAddressedRows>(
+      return multiply_tile<kTileRows>(
           rows,
           {reinterpret_cast<const float*>(at.b) + tokens.begin * kPieceColumns, tokens.end - tokens.begin, o,
            block.head_dim, false},
-          RowTokens{block.scratch + uint64_t{query} * kBlockTokens + tokens.begin, kBlockTokens});
+          EvenRows<kBlockTokens>{block.scratch + uint64_t{query} * kBlockTokens + tokens.begin});
   }
   CacheTile tile{at.b + tokens.begin * at.b_stride,
                  at.b_stride,
@@ -122,11 +136,13 @@ inline void add_all_values(const AttendBlock& block, Visible all) {
       add_values_of_group<D, kDirectRows>({block, v, stride, d, count, &keys}, 0, block.queries);
       continue;
     }
-    widen<D>(v + all.begin * stride, stride, all.end - all.begin, count, piece + all.begin * kPieceColumns);
+    widen<D>(v + all.begin * stride, stride, all.end - all.begin, count, piece + all.begin * kPieceColumns,
+             keys);
     const ValueColumns<Dtype::f32> at{
         block, reinterpret_cast<const uint8_t*>(piece), kPieceColumns * sizeof(float), d, count, nullptr};
-    for (uint32_t query = 0; query < block.queries; query += kGemmTokens) {
-      const uint32_t rows = block.queries - query < kGemmTokens ? block.queries - query : kGemmTokens;
+    uint32_t groups = (block.queries + kGemmTokens - 1) / kGemmTokens;
+    for (uint32_t query = 0, rows; query < block.queries; query += rows, --groups) {
+      rows = (block.queries - query + groups - 1) / groups;  // about as many in each
       if (whole)
         add_values<Dtype::f32, kGemmTokens>(at, query, rows, all);
       else
@@ -146,6 +162,7 @@ inline void attend_cached(const AttendBlock& block, void (*dot)(const AttendBloc
 }
 
 void attend_block(const AttendBlock& block) {
+  if (block.queries > kDirectRows && !block.same_queries) lay_queries(block);
   if (block.kv_dtype == Dtype::bf16) return attend_cached<Dtype::bf16>(block, dot_scores<Dtype::bf16>);
   if (block.kv_dtype == Dtype::f16) return attend_cached<Dtype::f16>(block, dot_scores<Dtype::f16>);
   if (block.kv_dtype == Dtype::i8) return attend_cached<Dtype::i8>(block, dot_scores<Dtype::i8>);

@@ -130,8 +130,10 @@ inline void cache_tile(uint32_t rows, const CacheTile& tile) {
 }
 
 template <Dtype D>
-inline void widen(const uint8_t* from, uint64_t stride, uint32_t rows, uint32_t count, float* piece) {
+inline void widen(const uint8_t* from, uint64_t stride, uint32_t rows, uint32_t count, float* piece,
+                  FetchedAhead& ahead) {
   for (uint32_t row = 0; row < rows; ++row, from += stride, piece += kPieceColumns) {
+    ahead.fetch<kPieceColumns * kCachedBytes<D>>();
     uint32_t i = 0;
     for (; i + kWidth <= count; i += kWidth) store(piece + i, load_cached<D>(from + i * kCachedBytes<D>));
     if (i == kPieceColumns) continue;

@@ -161,12 +161,12 @@ struct PackedTokens {
   void advance(uint64_t columns) { a += columns * kGemmTokens; }
 };
 
-// As rows, `stride` apart.
-struct RowTokens {
+// As rows, `Stride` apart.
+template <uint32_t Stride>
+struct EvenRows {
   const float* x;
-  uint64_t stride;
-  const float* at(uint32_t r, uint32_t column) const { return x + r * stride + column; }
-  RowTokens from(uint32_t row) const { return {x + row * stride, stride}; }
+  const float* at(uint32_t r, uint32_t column) const { return x + r * Stride + column; }
+  EvenRows from(uint32_t row) const { return {x + row * Stride}; }
   void advance(uint64_t columns) { x += columns; }
 };
 
