@@ -16,7 +16,7 @@ def panel(rows, key, label, x):
             y += GAP
         previous = row["format"]
         width = max(1.0, (WIDTH - 60) * row[key] / longest)
-        fill = OWN if row["engine"] == "rhapsode" else OTHER
+        fill = OWN if row["engine"].startswith("rhapsode") else OTHER
         parts.append(f'<rect x="{x}" y="{y}" width="{width:.1f}" height="{BAR - 4}" rx="2" fill="{fill}"/>'
                      f'<text x="{x + width + 5:.1f}" y="{y + 10}">{row[key]:.1f}</text>')
         y += BAR

@@ -21,6 +21,8 @@ GGUF_TYPES = {"bf16": "bf16", "8bit": "q8_0", "4bit": "q4_0", "ternary": "tq2_0"
 # engine: formats, the file that it reads, its program and options
 ENGINES = {
     "rhapsode": (("bf16", "8bit", "4bit", "ternary"), "checkpoint", None),
+    # Activations in int8, as others have them beside 4-bit weights.
+    "rhapsode-int8": (("4bit",), "checkpoint", None),
     "llama.cpp": (("bf16", "8bit", "4bit", "ternary"), "gguf", ["llama.py"]),
     # Without buffers of its own layouts: where those crash (of AMX, in this release), the only way to run it.
     "llama.cpp-as-stored": (("bf16", "8bit", "4bit", "ternary"), "gguf", ["llama.py", "--as-stored"]),
@@ -82,8 +84,10 @@ def input_of(kind, options, fmt):
     return options.checkpoint
 
 
-def run_rhapsode(options, fmt):
-    quantization = [] if fmt in ("bf16", "ternary") else ["--set", f"quantization={fmt}"]
+def run_rhapsode(options, fmt, engine):
+    settings = [] if fmt in ("bf16", "ternary") else ["--set", f"quantization={fmt}"]
+    if engine == "rhapsode-int8":
+        settings += ["--set", "numerics=int8"]
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
         config.write("generator:\n  active_model: m\n  models:\n    m:\n      type: huggingface\n"
                      f"      model_id: {json.dumps(str(options.checkpoint.resolve()))}\n"
@@ -91,7 +95,7 @@ def run_rhapsode(options, fmt):
         config.flush()
         command = [options.rhapsode, "bench", "--json", "-q", "-c", config.name, "--rounds", "1", "--threads",
                    str(options.threads), "--prompt-tokens", str(options.prompt_tokens), "--new-tokens",
-                   str(options.new_tokens), *quantization]
+                   str(options.new_tokens), *settings]
         out = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     out["load_s"] = out.pop("load_ms") / 1e3
     return out
@@ -124,7 +128,7 @@ def measure(options):
             try:
                 path = input_of(ENGINES[engine][1], options, fmt)
                 program = ENGINES[engine][2]
-                figures = run_peer(program, path, options, fmt) if program else run_rhapsode(options, fmt)
+                figures = run_peer(program, path, options, fmt) if program else run_rhapsode(options, fmt, engine)
                 results.setdefault((fmt, engine), []).append(figures)
             except (RuntimeError, subprocess.CalledProcessError) as error:
                 failures[fmt, engine] = str(error)
