@@ -61,13 +61,15 @@ TEST_F(CliMemory, ThePlanCountsWhatChoosingTokensTakes) {
   // Rows of drafts are counted, but this answer repeats nothing that could be drafted.
   EXPECT_LT(excess({"do_sample: false", "prompt_lookup_num_tokens: 10"}), 0.03);
   EXPECT_NEAR(excess(all[1], {"--ids", "1,2,3", "--trace", "5"}), 0.0, 0.03);
-  EXPECT_NEAR(excess(all[0], {"--ids", "1,2,3", "--trace", "98304", "--set", "max_new_tokens=16"}), 0.0,
-              0.03);
   EXPECT_NEAR(excess(all[1], {"--prompts-file", many_prompts(24), "--batch", "24"}), 0.0, 0.03);
   // Answers that are finished take none.
   EXPECT_LT(excess(all[0], {"--prompts-file", many_prompts(4000), "--batch", "8", "--set", "max_new_tokens=1",
                             "--set", "min_new_tokens=1"}),
             0.03);
+  // The last one: without /proc a program counts what the one that started it had in memory, and here this
+  // test reads much text.
+  EXPECT_NEAR(excess(all[0], {"--ids", "1,2,3", "--trace", "98304", "--set", "max_new_tokens=16"}), 0.0,
+              0.03);
 }
 
 }  // namespace

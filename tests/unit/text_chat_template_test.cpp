@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <set>
 
 #include "base/json.h"
@@ -256,7 +257,9 @@ double processor_ms() {
   return spent;
 }
 
-ptrdiff_t threads_of_this_process() {
+// None where /proc is not mounted.
+std::optional<ptrdiff_t> threads_of_this_process() {
+  if (!std::filesystem::exists("/proc/self/task")) return std::nullopt;
   return std::distance(std::filesystem::directory_iterator("/proc/self/task"), {});
 }
 
@@ -266,7 +269,7 @@ TEST(ChatTemplate, BombsEndSoonAndSmall) {
   std::vector<std::string> all = kWrittenBombs;
   for (std::string& source : grown_bombs()) all.push_back(std::move(source));
   EXPECT_GE(all.size(), 60U);
-  const ptrdiff_t threads = threads_of_this_process();
+  const std::optional<ptrdiff_t> threads = threads_of_this_process();
   for (const std::string& source : all) {
     const double start = processor_ms();
     try {
@@ -279,10 +282,11 @@ TEST(ChatTemplate, BombsEndSoonAndSmall) {
     // ours.
     EXPECT_LT(processor_ms() - start, 500) << source.substr(0, 80);
   }
-  // What was given up is gone: no thread and no process is left behind.
-  EXPECT_EQ(threads_of_this_process(), threads);
+  // What was given up is gone: no process and no thread is left behind.
   EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
   EXPECT_EQ(errno, ECHILD);
+  if (!threads) GTEST_SKIP() << "threads are not counted: /proc is not mounted";
+  EXPECT_EQ(threads_of_this_process(), threads);
 }
 
 // Every special token of a tokenizer in every role: no control id beyond those that the template writes
