@@ -24,6 +24,17 @@ inline void lay_queries(const AttendBlock& block) {
   }
 }
 
+// Query rows in as few groups as tiles can be, of about as many rows each: work(group, its first row, rows).
+template <class Work>
+inline void for_query_groups(const AttendBlock& block, Work work) {
+  const uint32_t groups = (block.queries + kGemmTokens - 1) / kGemmTokens;
+  for (uint32_t group = 0, query = 0; group < groups; ++group) {
+    const uint32_t rows = (block.queries - query + groups - group - 1) / (groups - group);
+    work(group, query, rows);
+    query += rows;
+  }
+}
+
 // scores[query][token] = dot(q, k), unscaled, at least for the tokens of `all`.
 template <Dtype D>
 inline void dot_scores(const AttendBlock& block, Visible all) {
@@ -140,14 +151,12 @@ inline void add_all_values(const AttendBlock& block, Visible all) {
              keys);
     const ValueColumns<Dtype::f32> at{
         block, reinterpret_cast<const uint8_t*>(piece), kPieceColumns * sizeof(float), d, count, nullptr};
-    uint32_t groups = (block.queries + kGemmTokens - 1) / kGemmTokens;
-    for (uint32_t query = 0, rows; query < block.queries; query += rows, --groups) {
-      rows = (block.queries - query + groups - 1) / groups;  // about as many in each
+    for_query_groups(block, [&](uint32_t, uint32_t query, uint32_t rows) {
       if (whole)
         add_values<Dtype::f32, kGemmTokens>(at, query, rows, all);
       else
         add_values_of_group<Dtype::f32, kGemmTokens>(at, query, rows);
-    }
+    });
   }
 }
 
