@@ -59,6 +59,8 @@ class ThreadPool {
 
 // Cores this process may use: affinity mask and cgroup cpu quota (rounded up), at least 1.
 uint32_t usable_cores();
+// Bytes of a core's first data cache; 32 KiB where the machine does not say.
+uint64_t first_cache_bytes();
 // The cpu quota alone, in whole cores, 0 for none; read from /proc/self/cgroup and /sys/fs/cgroup or
 // stand-ins of a test.
 uint32_t cgroup_quota_cores(const std::string& membership_file, const std::string& mount);

@@ -1,6 +1,7 @@
 // How many cores this process may use: the affinity mask, cut by the cpu quota of its control group (versions
 // 1 and 2).
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -85,6 +86,11 @@ uint32_t cgroup_quota_cores(const std::string& membership_file, const std::strin
     if (cores != 0 && (tightest == 0 || cores < tightest)) tightest = cores;
   }
   return tightest;
+}
+
+uint64_t first_cache_bytes() {
+  const long bytes = ::sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  return bytes > 0 ? static_cast<uint64_t>(bytes) : uint64_t{32} << 10;
 }
 
 uint32_t usable_cores() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/thread_pool.h"
 #include "plan/footprint.h"
 
 namespace rhapsode::model {
@@ -11,11 +12,18 @@ namespace {
 using quant::kBlockCols;
 using quant::kPanelRows;
 
-// Columns of the dense route: 12 KiB of floats are, with a tile of tokens, half of the smallest first cache
-// in use. Dequantized 4-bit weights come in whole blocks.
-constexpr uint64_t kDenseColumns = 96, kDequantizedColumns = 2 * kBlockCols;
-// Bytes of int8 weights that are multiplied to words: 16 KiB.
-constexpr uint64_t kQuadColumns = 512;
+// Columns of the dense route: as floats those of a panel and of the longest tile of tokens take about two
+// thirds of the first cache. Dequantized 4-bit weights come in whole blocks.
+constexpr uint64_t kLongestTile = 12;
+constexpr uint64_t dense_columns_of(uint64_t first_cache) {
+  const uint64_t columns = first_cache * 2 / 3 / ((kPanelRows + kLongestTile) * sizeof(float));
+  const uint64_t blocks = (columns + kBlockCols / 2) / kBlockCols;
+  return std::clamp<uint64_t>(blocks * kBlockCols, kBlockCols, plan::kColumnBlock);
+}
+static_assert(dense_columns_of(32 << 10) == 128 && dense_columns_of(48 << 10) == 192);
+const uint64_t kDenseColumns = dense_columns_of(first_cache_bytes());
+// Bytes of weights, int8 that are multiplied to words or codes beside int8 activations: 16 KiB.
+constexpr uint64_t kByteColumns = 512;
 // A heavy code is taken out where there is at most one for so many codes of a tile: to multiply it apart
 // costs about what it costs to move the signs of so many.
 constexpr uint64_t kCodesOfHeavy = 16;
@@ -28,8 +36,7 @@ constexpr uint64_t kCachedBytes = uint64_t{4} << 20;
 constexpr uint32_t kMemberTokens = 96;
 
 uint64_t dense_columns(const Product& product) {
-  if (takes_pairs(product)) return kPairColumns;
-  return quant::is_four_bit(product.part->format.format) ? kDequantizedColumns : kDenseColumns;
+  return takes_pairs(product) ? kPairColumns : kDenseColumns;
 }
 
 uint64_t group_count(const Product& product) {
@@ -67,8 +74,9 @@ float* behind_codes(const Product& product) {
 }
 // Columns of a block of bytes.
 uint64_t byte_columns(const Product& product) {
-  const bool quads = route_of(product) == Route::int8 && product.worker->kernels->take_heavy != nullptr;
-  return quads ? kQuadColumns : plan::kColumnBlock;
+  const Route route = route_of(product);
+  const bool quads = route == Route::int8 && product.worker->kernels->take_heavy != nullptr;
+  return quads || route == Route::bytes ? kByteColumns : plan::kColumnBlock;
 }
 int8_t* packed_bytes(const Product& product, uint64_t group, uint64_t k) {
   return packed_at<int8_t>(product, byte_columns(product), group, k);
@@ -479,7 +487,7 @@ void add_bytes(const Product& product, Step& step) {
                                                step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
     });
   auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
-  float* absmax = product.worker->expand + plan::kColumnBlock * kPanelRows / 4;
+  float* absmax = product.worker->expand + kByteColumns * kPanelRows / 4;
   kernels.expand_bytes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
                                               step.k, step.count, expanded, absmax);
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
