@@ -12,17 +12,25 @@ namespace {
 using quant::kBlockCols;
 using quant::kPanelRows;
 
-// Columns of the dense route: as floats those of a panel and of the longest tile of tokens take about two
-// thirds of the first cache. Dequantized 4-bit weights come in whole blocks.
+// Columns that a step takes: those of a panel and of the longest tile of tokens take about two thirds of the
+// first cache. In blocks, as 4-bit weights come, and no more than the expanded columns' area holds, beside an
+// absmax a row for each block of codes.
 constexpr uint64_t kLongestTile = 12;
-constexpr uint64_t dense_columns_of(uint64_t first_cache) {
-  const uint64_t columns = first_cache * 2 / 3 / ((kPanelRows + kLongestTile) * sizeof(float));
-  const uint64_t blocks = (columns + kBlockCols / 2) / kBlockCols;
-  return std::clamp<uint64_t>(blocks * kBlockCols, kBlockCols, plan::kColumnBlock);
+constexpr uint64_t cached_columns(uint64_t first_cache, uint64_t element_bytes, uint64_t most_blocks) {
+  const uint64_t block_bytes = (kPanelRows + kLongestTile) * kBlockCols * element_bytes;
+  const uint64_t blocks = (first_cache * 2 / 3 + block_bytes / 2) / block_bytes;
+  return std::clamp<uint64_t>(blocks, 1, most_blocks) * kBlockCols;
 }
-static_assert(dense_columns_of(32 << 10) == 128 && dense_columns_of(48 << 10) == 192);
-const uint64_t kDenseColumns = dense_columns_of(first_cache_bytes());
-// Bytes of weights, int8 that are multiplied to words or codes beside int8 activations: 16 KiB.
+constexpr uint64_t kAreaBytes = plan::kColumnBlock * sizeof(float);  // a row
+constexpr uint64_t kMostFloats = kAreaBytes / (kBlockCols * sizeof(float));
+constexpr uint64_t kMostCodes = kAreaBytes / (kBlockCols * sizeof(int16_t) + sizeof(float));
+static_assert(cached_columns(32 << 10, 4, kMostFloats) == 128 &&
+              cached_columns(48 << 10, 4, kMostFloats) == 192);
+static_assert(cached_columns(32 << 10, 2, kMostCodes) == 256 &&
+              cached_columns(48 << 10, 2, kMostCodes) == 384);
+const uint64_t kDenseColumns = cached_columns(first_cache_bytes(), sizeof(float), kMostFloats);
+const uint64_t kCodeColumns = cached_columns(first_cache_bytes(), sizeof(int16_t), kMostCodes);
+// Columns of weights as bytes: 16 KiB at most.
 constexpr uint64_t kByteColumns = 512;
 // A heavy code is taken out where there is at most one for so many codes of a tile: to multiply it apart
 // costs about what it costs to move the signs of so many.
@@ -50,9 +58,9 @@ uint64_t packed_tokens(const Product& product) {
 }
 
 // Tokens in groups of a tile, and columns in blocks that a pass over a panel takes at a time: [block][group]
-// [column of the block][tile], so that a pass reads one stream. Dense: floats; the quantized routes put codes
-// into the first part of the area, [pair of columns][tile][2] int16 or [quad of columns][tile][4] bytes, and
-// scales and the like behind them.
+// [column of the block][tile], so that a pass reads one stream, group by group. Dense: floats; the quantized
+// routes put codes into the first part of the area, [pair of columns][tile][2] int16 or [quad of
+// columns][tile][4] bytes, and scales and the like behind them.
 template <class T>
 T* packed_at(const Product& product, uint64_t block, uint64_t group, uint64_t k) {
   const uint64_t count = std::min(block, product.part->padded_cols - k);
@@ -67,16 +75,17 @@ uint32_t* packed_pairs(const Product& product, uint64_t block, uint64_t group, u
   return reinterpret_cast<uint32_t*>(packed_at<uint16_t>(product, block, group, k));
 }
 int16_t* packed_codes(const Product& product, uint64_t group, uint64_t k) {
-  return packed_at<int16_t>(product, plan::kColumnBlock, group, k);
+  return packed_at<int16_t>(product, kCodeColumns, group, k);
 }
 float* behind_codes(const Product& product) {
   return product.worker->packed + group_count(product) * tile_of(product) * product.part->padded_cols / 2;
 }
-// Columns of a block of bytes.
+// Columns of a block of bytes, of about as many each. Sums of ternary products are words, which hold no more.
 uint64_t byte_columns(const Product& product) {
-  const Route route = route_of(product);
-  const bool quads = route == Route::int8 && product.worker->kernels->take_heavy != nullptr;
-  return quads || route == Route::bytes ? kByteColumns : plan::kColumnBlock;
+  if (route_of(product) == Route::ternary) return plan::kColumnBlock;
+  const uint64_t blocks = (product.part->padded_cols + kBlockCols - 1) / kBlockCols;
+  const uint64_t pieces = (product.part->padded_cols + kByteColumns - 1) / kByteColumns;
+  return (blocks + pieces - 1) / pieces * kBlockCols;
 }
 int8_t* packed_bytes(const Product& product, uint64_t group, uint64_t k) {
   return packed_at<int8_t>(product, byte_columns(product), group, k);
@@ -136,11 +145,10 @@ CodeRow own_area(const Product& product) {
 // four bytes of a float.
 void pack_code_rows(const Product& product, uint64_t group, const int16_t* rows) {
   const uint64_t cols = product.part->padded_cols;
-  for (uint64_t k = 0; k < cols; k += plan::kColumnBlock)
-    product.worker->kernels->pack_tokens(reinterpret_cast<const float*>(rows), cols / 2,
-                                         group_tokens(product, group), k / 2,
-                                         std::min(plan::kColumnBlock, cols - k) / 2,
-                                         reinterpret_cast<float*>(packed_codes(product, group, k)));
+  for (uint64_t k = 0; k < cols; k += kCodeColumns)
+    product.worker->kernels->pack_tokens(
+        reinterpret_cast<const float*>(rows), cols / 2, group_tokens(product, group), k / 2,
+        std::min(kCodeColumns, cols - k) / 2, reinterpret_cast<float*>(packed_codes(product, group, k)));
 }
 
 void pack_fixed_group(const Product& product, uint64_t group) {
@@ -382,9 +390,10 @@ void add_pairs(const Product& product, Step& step) {
     });
   auto* expanded = reinterpret_cast<uint32_t*>(product.worker->expand);
   kernels.expand_pairs[format_index(product)](panel, product.part->padded_cols, step.k, step.count, expanded);
+  const uint32_t* pairs = packed_pairs(product, kPairColumns, step.block.first / tile, step.k);
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    kernels.tile_pairs(expanded, packed_pairs(product, kPairColumns, (step.block.first + t) / tile, step.k),
-                       tokens, step.count / 2, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+    kernels.tile_pairs(expanded, pairs + t * step.count / 2, tokens, step.count / 2,
+                       step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
 }
 
@@ -407,9 +416,10 @@ void add_dense(const Product& product, Step& step) {
                                       expanded);
   else
     kernels.expand[index](panel, product.part->padded_cols, step.k, step.count, expanded);
+  const float* floats = packed_floats(product, step.block.first / tile, step.k);
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    kernels.gemm_tile(expanded, packed_floats(product, (step.block.first + t) / tile, step.k), tokens,
-                      step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+    kernels.gemm_tile(expanded, floats + t * step.count, tokens, step.count,
+                      step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
 }
 
@@ -417,7 +427,7 @@ void add_int8_codes(const Product& product, Step& step) {
   const kernels::Kernels& kernels = *product.worker->kernels;
   const uint32_t tile = tile_of(product);
   const std::byte* panel = product.part->panel(step.panel);
-  const int8_t* codes = packed_bytes(product, step.block.first / tile, step.k);  // and on, group by group
+  const int8_t* codes = packed_bytes(product, step.block.first / tile, step.k);
   auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
   bool is_expanded = false;
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
@@ -466,14 +476,15 @@ void add_fixed(const Product& product, Step& step) {
                                                step.count, step.sums + uint64_t{t} * kPanelRows, kPanelRows);
     });
   auto* expanded = reinterpret_cast<int16_t*>(product.worker->expand);
-  float* absmax = product.worker->expand + plan::kColumnBlock * kPanelRows / 2;
+  float* absmax = product.worker->expand + kCodeColumns * kPanelRows / 2;
   kernels.expand_codes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
                                               step.k, step.count, expanded, absmax);
+  const uint64_t group = step.block.first / tile, blocks = product.part->padded_cols / kBlockCols;
+  const int16_t* codes = packed_codes(product, group, step.k);
+  const float* scales = group_scales(product, group) + step.k / kBlockCols * tile;
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    const uint64_t group = (step.block.first + t) / tile;
     kernels.tile_fixed(
-        {expanded, absmax, packed_codes(product, group, step.k),
-         group_scales(product, group) + step.k / kBlockCols * tile, tokens, step.count / kBlockCols},
+        {expanded, absmax, codes + t * step.count, scales + t * blocks, tokens, step.count / kBlockCols},
         step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
 }
@@ -490,11 +501,12 @@ void add_bytes(const Product& product, Step& step) {
   float* absmax = product.worker->expand + kByteColumns * kPanelRows / 4;
   kernels.expand_bytes[format_index(product)](product.part->panel(step.panel), product.part->padded_cols,
                                               step.k, step.count, expanded, absmax);
+  const uint64_t group = step.block.first / tile, blocks = product.part->padded_cols / kBlockCols;
+  const int8_t* codes = packed_bytes(product, group, step.k);
+  const kernels::Kernels::ByteBlock* scales = byte_blocks(product, group) + step.k / kBlockCols * tile;
   step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-    const uint64_t group = (step.block.first + t) / tile;
     kernels.tile_bytes(
-        {expanded, absmax, packed_bytes(product, group, step.k),
-         byte_blocks(product, group) + step.k / kBlockCols * tile, tokens, step.count / kBlockCols},
+        {expanded, absmax, codes + t * step.count, scales + t * blocks, tokens, step.count / kBlockCols},
         step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
   });
 }
@@ -513,10 +525,11 @@ void add_ternary(const Product& product, Step& step) {
     static_assert(plan::kColumnBlock <= 4 * kernels::kTritQuads);
     const uint32_t tile = tile_of(product);
     auto* expanded = reinterpret_cast<uint8_t*>(product.worker->expand);
+    const int8_t* codes = packed_bytes(product, step.block.first / tile, step.k);
     kernels.expand_trits(panel, step.k, step.count, expanded);
     step.for_tiles(tile, [&](uint32_t t, uint32_t tokens) {
-      kernels.tile_trits(expanded, packed_bytes(product, (step.block.first + t) / tile, step.k), tokens,
-                         step.count / 4, step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
+      kernels.tile_trits(expanded, codes + t * step.count, tokens, step.count / 4,
+                         step.sums + uint64_t{t} * kPanelRows, kPanelRows, step.k == 0);
     });
   }
   for (uint32_t t = 0; t < step.block.tokens && step.k + step.count == cols; ++t)
@@ -546,7 +559,7 @@ uint64_t step_columns(const Product& product) {
   if (is_few(product) || (route == Route::ternary && has_code_rows(product)))
     return product.part->padded_cols;
   if (route == Route::dense) return dense_columns(product);
-  return route == Route::fixed ? plan::kColumnBlock : byte_columns(product);
+  return route == Route::fixed ? kCodeColumns : byte_columns(product);
 }
 
 // Whether panels are multiplied one after the other, each from its first column to its last: their bytes then
