@@ -199,9 +199,10 @@ std::vector<std::string> fixtures() {
   return chosen;
 }
 
-// Columns in whole blocks of 64: four bits by fixed point, which the fixtures' odd shapes never reach.
+// Columns in whole blocks of 64: four bits by fixed point, which the fixtures' odd shapes never reach; and
+// more of them than a step takes in any format.
 const std::string kBlocks = R"({"model_type":"llama","hidden_size":128,"num_hidden_layers":2,
-  "num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":192,"vocab_size":211,"hidden_act":"silu",
+  "num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":1088,"vocab_size":211,"hidden_act":"silu",
   "rms_norm_eps":1e-5,"max_position_embeddings":512})";
 const std::string kBlocksWithWindows = R"({"model_type":"gemma2","hidden_size":64,"num_hidden_layers":2,
   "num_attention_heads":4,"num_key_value_heads":1,"head_dim":32,"intermediate_size":256,"vocab_size":131,
