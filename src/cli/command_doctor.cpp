@@ -229,6 +229,7 @@ PlanFacts plan_facts(const runtime::Assembly& assembly) {
     facts.bytes_per_token += plan.units[u].held_bytes();
     if (plan.placement.home[u] != plan.placement.exec[u]) facts.moved_bytes += plan.units[u].held_bytes();
   }
+  facts.quantized_anew = plan.quantized_anew;
   facts.quantization = quantization_name(assembly, plan);
   facts.is_float32 = plan.dtype == Dtype::f32;
   facts.has_chat_template = assembly.chat_template.has_value();

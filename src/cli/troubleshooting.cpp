@@ -100,6 +100,11 @@ void add_speed_of_config(const MachineFacts& machine, const ConfigFacts& config,
         fmt::format("{} of them lie on cpu or disk and are brought to the first device at each pass: raise "
                     "max_gpu_memory or max_memory, or quantize, until everything has room there",
                     bytes_text(config.plan->moved_bytes)));
+  if (config.plan && config.plan->quantized_anew > 0)
+    answer.facts.push_back(
+        fmt::format("{} blocks on disk are quantized anew at each pass: packed_cache: \"on\" (or "
+                    "--packed-cache on) keeps them as they are computed with",
+                    config.plan->quantized_anew));
   const bool is_float32 =
       config.plan ? config.plan->is_float32 : config.entry->dtype && config.entry->dtype->value == Dtype::f32;
   if (is_float32)

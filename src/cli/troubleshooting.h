@@ -27,6 +27,7 @@ struct PlanFacts {
   uint64_t needed_bytes = 0, short_bytes = 0;
   uint64_t bytes_per_token = 0;  // of weights
   uint64_t moved_bytes = 0;      // of these: brought from another device at each pass
+  uint64_t quantized_anew = 0;   // blocks that are quantized at each pass
   std::string quantization;      // 8bit, 4bit, of the checkpoint or asked for; empty: none
   bool is_float32 = false, has_chat_template = false;
   std::vector<std::pair<std::string, std::string>> changes;  // that make it fit: what, arguments for --set

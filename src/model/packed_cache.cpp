@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -87,6 +88,10 @@ uint64_t text_pages(uint64_t text_bytes) {
   return round_up(text_bytes, kPage);
 }
 
+uint64_t weights_offset(const Header& header) {
+  return kPage + text_pages(header.text_bytes);
+}
+
 // A file as it is now: name, size and times tell whether it is still the same.
 std::string identity(const std::string& path) {
   struct stat info {};
@@ -94,6 +99,18 @@ std::string identity(const std::string& path) {
   std::error_code code;
   return fmt::format("{} {} bytes, {}.{:09}", fs::canonical(path, code).string(), info.st_size,
                      info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+}
+
+// False where the file ends before, or cannot be read.
+bool read_at(int fd, uint64_t offset, std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t count = ::pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    offset += static_cast<uint64_t>(count);
+    out = out.subspan(static_cast<size_t>(count));
+  }
+  return true;
 }
 
 // An open file, closed at the end.
@@ -106,12 +123,13 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int fd() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
   uint64_t size_bytes() const {
     struct stat info {};
     return ::fstat(fd_, &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
   }
   bool read(uint64_t offset, void* out, size_t bytes) const {
-    return ::pread(fd_, out, bytes, static_cast<off_t>(offset)) == static_cast<ssize_t>(bytes);
+    return read_at(fd_, offset, {static_cast<std::byte*>(out), bytes});
   }
 
  private:
@@ -134,8 +152,18 @@ std::optional<Opened> open_packed(const Descriptor& file) {
   opened.text.resize(header.text_bytes);
   if (!file.read(kPage, opened.text.data(), opened.text.size())) return std::nullopt;
   if (hash_text(opened.text) != header.text_hash) return std::nullopt;
-  if (file.size_bytes() != kPage + text_pages(header.text_bytes) + header.weight_bytes) return std::nullopt;
+  if (file.size_bytes() != weights_offset(header) + header.weight_bytes) return std::nullopt;
   return opened;
+}
+
+// Of the file of this key; one that is not whole or holds something else is removed.
+std::optional<Header> header_of(const fs::path& path, const Descriptor& file, const PackedKey& key) {
+  if (file.fd() < 0) return std::nullopt;
+  const std::optional<Opened> opened = open_packed(file);
+  if (opened && opened->text == key.text && opened->header.weight_bytes == key.bytes) return opened->header;
+  std::error_code code;
+  fs::remove(path, code);
+  return std::nullopt;
 }
 
 std::string first_line(const std::string& text) {
@@ -180,18 +208,59 @@ std::optional<devices::Buffer> map_packed(const std::string& directory, const Pa
                                           devices::Device& device, ThreadPool& pool) {
   const fs::path path = fs::path(directory) / key.file_name;
   const Descriptor file(path);
-  if (file.fd() < 0) return std::nullopt;
-  const std::optional<Opened> opened = open_packed(file);
+  const std::optional<Header> header = header_of(path, file, key);
+  if (!header) return std::nullopt;
+  devices::Buffer mapped = device.map_file(file.fd(), weights_offset(*header), key.bytes, "the weights");
+  if (hash_weights(mapped.bytes(), pool) == header->weight_hash) return mapped;
   std::error_code code;
-  if (!opened || opened->text != key.text || opened->header.weight_bytes != key.bytes) {
-    fs::remove(path, code);
-    return std::nullopt;
-  }
-  devices::Buffer mapped =
-      device.map_file(file.fd(), kPage + text_pages(opened->header.text_bytes), key.bytes, "the weights");
-  if (hash_weights(mapped.bytes(), pool) == opened->header.weight_hash) return mapped;
   fs::remove(path, code);
   return std::nullopt;
+}
+
+std::unique_ptr<PackedReader> PackedReader::open(const std::string& directory, const PackedKey& key) {
+  const fs::path path = fs::path(directory) / key.file_name;
+  Descriptor file(path);
+  const std::optional<Header> header = header_of(path, file, key);
+  if (!header) return nullptr;
+  return std::unique_ptr<PackedReader>(
+      new PackedReader(path.string(), file.release(), weights_offset(*header), header->weight_hash));
+}
+
+PackedReader::~PackedReader() {
+  ::close(fd_);
+}
+
+bool PackedReader::read(std::span<std::byte> out, ThreadPool& pool) {
+  const Stamp before = stamp();
+  if (read_unverified(out, pool)) {
+    if (before == verified_ && before == stamp()) return true;
+    if (hash_weights(out, pool) == hash_) {
+      verified_ = before;
+      return true;
+    }
+  }
+  std::error_code code;
+  fs::remove(path_, code);
+  return false;
+}
+
+PackedReader::Stamp PackedReader::stamp() const {
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0) return {};
+  return {info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
+}
+
+bool PackedReader::read_unverified(std::span<std::byte> out, ThreadPool& pool) const {
+  std::atomic<bool> whole{true};
+  pool.run([&](uint32_t member) {
+    const Range range = share((out.size() + kPiece - 1) / kPiece, member, pool.threads());
+    for (uint64_t i = range.begin; i < range.end; ++i) {
+      const std::span<std::byte> piece =
+          out.subspan(i * kPiece, std::min<uint64_t>(kPiece, out.size() - i * kPiece));
+      if (!read_at(fd_, offset_bytes_ + i * kPiece, piece)) whole = false;
+    }
+  });
+  return whole;
 }
 
 void require_disk(const std::string& directory, const PackedKey& key) {

@@ -353,6 +353,46 @@ void copy_parallel(ThreadPool& pool, const std::byte* from, std::byte* to, uint6
   });
 }
 
+// Where a staged unit's weights come from: from its file in the packed cache, or from the checkpoint.
+class StagedSource {
+ public:
+  StagedSource(Loader loader, const kernels::Kernels& kernels, std::shared_ptr<const FileStamps> stamps)
+      : loader_(std::move(loader)), kernels_(kernels), stamps_(std::move(stamps)) {}
+
+  Loader& loader() { return loader_; }
+  // The loader keeps pointers to what it fills; the weights themselves move.
+  Linear& head() { return head_; }
+
+  void keep_in(const std::string& directory, PackedKey key) {
+    directory_ = directory;
+    key_ = std::move(key);
+    kept_ = PackedReader::open(directory_, key_);
+    if (!kept_) require_disk(directory_, key_);
+  }
+  bool is_to_be_kept() const { return !directory_.empty() && !kept_; }
+
+  void read(std::span<std::byte> out, ThreadPool& pool, const LoadOptions& options) {
+    if (kept_ && kept_->read(out, pool)) return;
+    kept_.reset();
+    // What lies between weights would be of the unit before: a file's bytes depend on nothing but its key.
+    if (!directory_.empty()) std::ranges::fill(out, std::byte{0});
+    loader_.run(pool, kernels_, options);
+    stamps_->require_unchanged();
+    if (directory_.empty()) return;
+    keep_packed(directory_, key_, out, pool);
+    kept_ = PackedReader::open(directory_, key_);
+  }
+
+ private:
+  Loader loader_;
+  const kernels::Kernels& kernels_;
+  std::shared_ptr<const FileStamps> stamps_;
+  Linear head_;
+  std::string directory_;  // of packed caches; empty: the unit is not kept
+  PackedKey key_;
+  std::unique_ptr<PackedReader> kept_;
+};
+
 // Loads a model unit by unit to where each belongs.
 class PlacedLoad {
  public:
@@ -448,34 +488,40 @@ class PlacedLoad {
 
   // Its pointers lead into the staging buffer for good. What lies on the cpu passes through it once.
   void load_staged(size_t unit) {
-    const auto loader = std::make_shared<Loader>(checkpoint_, formats_, ternary_);
     StagedUnit& staged = weights_.staged[unit];
     staged.slot = places_.staging_bytes[1] > 0 ? staged_count_++ % 2 : 0;
     staged.place = weights_.staging.data() + (staged.slot == 1 ? places_.staging_bytes[0] : 0);
-    loader->start(staged.place);
-    devices::Device* home = places_.head;
-    // The loader keeps pointers to what it fills; the weights themselves move.
-    const auto head = std::make_shared<Linear>();
-    if (unit == weights_.head_unit()) {
-      loader->place(tensors_.lm_head, *head);
-      weights_.lm_head = *head;
-    } else {
-      home = places_.layers[unit];
-      place_layer(tensors_.layers[unit], *loader, weights_.layers[unit]);
+    const auto source = std::make_shared<StagedSource>(Loader(checkpoint_, formats_, ternary_),
+                                                       places_.staging->kernels(), stamps_);
+    place_staged(unit, nullptr, *source);
+    staged.bytes = source->loader().used_bytes();
+    if (!options_.packed_cache.empty() && source->loader().quantizes())
+      source->keep_in(options_.packed_cache,
+                      packed_key(checkpoint_, source->loader().description(), staged.bytes));
+    place_staged(unit, staged.place, *source);
+    devices::Device* home = unit == weights_.head_unit() ? places_.head : places_.layers[unit];
+    if (home != nullptr || source->is_to_be_kept()) {
+      source->read({staged.place, staged.bytes}, pool_, options_);
+      weights_.in_slot[staged.slot] = unit;
     }
-    staged.bytes = loader->used_bytes();
     if (home == nullptr) {
-      staged.read = [loader, head, &kernels = places_.staging->kernels(),
-                     stamps = stamps_](ThreadPool& pool) {
-        loader->run(pool, kernels, {});
-        stamps->require_unchanged();
+      staged.read = [source, out = std::span(staged.place, staged.bytes)](ThreadPool& pool) {
+        source->read(out, pool, {});
       };
       return;
     }
-    loader->run(pool_, places_.staging->kernels(), options_);
     staged.home = home->allocate(staged.bytes, "offloaded weights");
     copy_parallel(pool_, staged.place, staged.home.data(), staged.bytes);
-    weights_.in_slot[staged.slot] = unit;
+  }
+
+  void place_staged(size_t unit, std::byte* base, StagedSource& source) {
+    source.loader().start(base);
+    if (unit == weights_.head_unit()) {
+      source.loader().place(tensors_.lm_head, source.head());
+      weights_.lm_head = source.head();
+    } else {
+      place_layer(tensors_.layers[unit], source.loader(), weights_.layers[unit]);
+    }
   }
 
   const arch::Spec& spec_;

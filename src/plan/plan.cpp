@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/checked.h"
@@ -247,6 +248,35 @@ uint64_t short_of(const Plan& plan, const MemoryLimits& limits) {
   return bytes;
 }
 
+bool is_quantized_while_loading(const Formats& formats, const arch::LinearSource& source) {
+  return std::ranges::any_of(source.parts, [&](const arch::LinearPart& part) {
+    const WeightFormat format = formats.of(part, source.cols);
+    const bool as_stored = quant::is_dense(format.format) && format.dequantized == nullptr;
+    return part.stored.kind == arch::StoredKind::none && format.format != quant::Format::ternary &&
+           !as_stored;
+  });
+}
+
+// Units that are quantized again each time, since they are read from the checkpoint.
+void note_quantized_anew(const PlanRequest& request, const MemoryLimits& limits, Plan& plan) {
+  if (request.keeps_packed) return;
+  const auto is_quantized = [&](const Unit& unit) {
+    if (unit.has_head()) return is_quantized_while_loading(plan.formats, request.tensors->lm_head);
+    const arch::LayerTensors& layer = request.tensors->layers[unit.layer];
+    return std::ranges::any_of(
+        std::array{&layer.qkv, &layer.o, &layer.up, &layer.down},
+        [&](const arch::LinearSource* source) { return is_quantized_while_loading(plan.formats, *source); });
+  };
+  for (size_t u = 0; u < plan.units.size(); ++u)
+    plan.quantized_anew += limits.devices[plan.placement.home[u]].name.kind == Kind::disk &&
+                           plan.units[u].computes() && is_quantized(plan.units[u]);
+  if (plan.quantized_anew > 0)
+    plan.downgrades.push_back({"quantization", "once", "anew at each pass",
+                               fmt::format("{} of {} units lie on disk; packed_cache: \"on\" (or "
+                                           "--packed-cache on) keeps them as they are computed with",
+                                           plan.quantized_anew, plan.units.size())});
+}
+
 void note_offload(const PlanRequest& request, const MemoryLimits& limits, Plan& plan) {
   uint64_t offloaded = 0, bytes = 0;
   for (size_t u = 0; u < plan.units.size(); ++u)
@@ -377,6 +407,7 @@ Plan plan_as_asked(const PlanRequest& request) {
   add_head_screen(request, plan);
   map_modules(plan);
   note_offload(request, layout.limits(), plan);
+  note_quantized_anew(request, layout.limits(), plan);
   note_dequantized(request, plan);
   plan.max_context = longest_context(request, layout);
   const arch::StoredKind stored = request.architecture->spec.stored.kind;

@@ -48,6 +48,7 @@ struct Plan {
   // Of a misfit: limits that would do, device by device in proportion to those there are, verified by
   // planning.
   std::vector<std::pair<std::string, uint64_t>> workable_limits;
+  uint64_t quantized_anew = 0;  // units on disk that are quantized at each pass
   std::vector<Downgrade> downgrades;
   std::vector<Change> changes;
 };
@@ -66,6 +67,7 @@ struct PlanRequest {
   std::optional<uint64_t> context_tokens;  // of a request that is known already: prompt and answer
   uint64_t sequences = 1;                  // that run at the same time (beams)
   uint32_t logits_rows = 1;
+  bool keeps_packed = false;  // what is quantized, in a packed cache
 };
 
 // Bytes of all devices but disk.

@@ -130,6 +130,7 @@ plan::Plan make_plan(const Assembly& assembly, std::optional<uint64_t> context_t
   request.context_tokens = context_tokens;
   request.sequences = sequences;
   request.logits_rows = logits_rows;
+  request.keeps_packed = !assembly.packed_cache.empty();
   return plan::make_plan(request);
 }
 

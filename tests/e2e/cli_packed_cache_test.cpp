@@ -65,6 +65,34 @@ TEST_F(CliPackedCache, ASecondStartGivesTheSame) {
   EXPECT_EQ(fs::last_write_time(files()[0]), written);
 }
 
+// Blocks that lie on disk have files of their own, and the plan says so where they have not.
+TEST_F(CliPackedCache, BlocksOnDiskAreQuantizedOnce) {
+  const std::vector<std::string> on_disk = {"--machine", "1GB,disk=1GB", "--set",
+                                            "device_map={\"\": 0, model.layers: disk}"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), on_disk.begin(), on_disk.end());
+    return more;
+  };
+  const auto quantized_anew = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = with({"plan", "-c", config_, "--json", "-q"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Json plan = Json::parse(rhapsode(arguments).out);
+    for (const Json& downgrade : plan.at("downgrades"))
+      if (downgrade.at("what") == "quantization") return true;
+    return false;
+  };
+  EXPECT_TRUE(quantized_anew({}));
+  EXPECT_FALSE(quantized_anew({"--packed-cache", directory()}));
+  EXPECT_FALSE(quantized_anew({"--set", "quantization=null"}));
+  const std::string plain = ppl().out;
+  EXPECT_EQ(ppl(with({})).out, plain);
+  EXPECT_TRUE(files().empty());
+  for (int start = 0; start < 2; ++start) {
+    EXPECT_EQ(ppl(with({"--packed-cache", directory()})).out, plain);
+    EXPECT_EQ(files().size(), 3u) << "one of each block";
+  }
+}
+
 TEST_F(CliPackedCache, DamageIsNoticedAndMadeAnew) {
   const std::string plain = cached().out;
   ASSERT_EQ(files().size(), 1u);

@@ -122,6 +122,11 @@ TEST_F(Troubleshooting, SlowGeneration) {
       doctor("Slow Generation", {"max_context: 512", "max_memory: {0: " + size + ", cpu: 20MB}"},
              {"--machine", size + ",cpu=20MB"});
   EXPECT_TRUE(has(moved, "brought to the first device at each pass")) << moved;
+  EXPECT_FALSE(has(moved, "quantized anew")) << moved;
+  const std::vector<std::string> on_disk = {"quantization: 8bit",
+                                            "device_map: {\"\": 0, model.layers: disk}"};
+  EXPECT_TRUE(has(doctor("Slow Generation", on_disk, {"--machine", "1GB,disk=1GB"}),
+                  "blocks on disk are quantized anew at each pass"));
   EXPECT_TRUE(has(doctor("Slow Generation", {"num_beams: 4"}), "num_beams is 4 (yaml)"));
   EXPECT_TRUE(has(doctor("Slow Generation", {"torch_dtype: float32"}), "weights are float32"));
   EXPECT_FALSE(has(doctor("Slow Generation", {"torch_dtype: bfloat16"}), "weights are float32"));

@@ -2,6 +2,7 @@
 // holds more than the plan says.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -48,7 +49,8 @@ class Spread {
   // Logits of a prompt in two chunks with `home`; each device is limited to what the plan counts for it.
   // `between` is called before the last pass.
   std::vector<float> logits(const std::vector<size_t>& home, const std::vector<uint32_t>& ids,
-                            size_t buffers = 2, const std::function<void()>& between = {}) {
+                            size_t buffers = 2, const std::function<void()>& between = {},
+                            const std::string& packed_cache = {}) {
     const plan::Placement placement = plan::account(problem_, home, buffers);
     std::vector<std::unique_ptr<devices::Device>> devices;
     for (size_t d = 0; d < 3; ++d)
@@ -59,7 +61,8 @@ class Spread {
     std::vector<float> out;
     {
       model::Weights weights =
-          model::load_weights(spec, model_.tensors, model_.checkpoint, formats_, places.weights, pool_, {});
+          model::load_weights(spec, model_.tensors, model_.checkpoint, formats_, places.weights, pool_,
+                              {.progress = {}, .packed_cache = packed_cache});
       model::KvCache cache(spec, dtype_, plan::kv_blocks(kContext), places.exec.layers);
       model::Decoder decoder(spec, weights, places.exec, pool_, cache, limits_);
       out = run(decoder, ids, between);
@@ -219,6 +222,114 @@ TEST(Placement, APackedCacheThatIsCutShortWhileItIsUsedEndsTheRequest) {
       EXPECT_EQ(error->kind, ErrorKind::integrity);
     }
   }
+}
+
+// Blocks that are quantized lie in the packed cache, where there is one, a file each: they are quantized
+// once.
+class KeptBlocks : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* name : {"config.json", "model.safetensors"})
+      std::filesystem::copy_file(golden_directory("llama-gqa") + "/" + name, scratch_.path() / name);
+    model_ = std::make_unique<LoadedModel>(scratch_.path().string(), Dtype::bf16, 1, kChunk,
+                                           std::string_view{}, kContext);
+    formats_ = plan::Formats::dense(Dtype::bf16);
+    formats_.skipped = {model_->tensors.lm_head.parts.front().module};
+    formats_.quantization = config::Quantization::nf4;
+  }
+  // Of a model whose units lie on this device: 2 is the cpu, 3 the disk.
+  std::vector<float> answer(size_t home, const std::function<void()>& between = {}) {
+    Spread spread(*model_, formats_);
+    std::vector<size_t> homes(spread.units(), home);
+    homes.back() = 0;  // so that a GPU computes
+    return spread.logits(homes, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, 2, between, packed_);
+  }
+  std::vector<float> plain() {
+    Spread spread(*model_, formats_);
+    return spread.logits(std::vector<size_t>(spread.units(), 0), {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12});
+  }
+  std::vector<std::filesystem::path> files() const {
+    std::vector<std::filesystem::path> out;
+    for (const auto& file : std::filesystem::directory_iterator(packed_)) out.push_back(file.path());
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+  static std::string bytes_of(const std::filesystem::path& file) {
+    std::ifstream in(file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  static void flip_last_byte(const std::filesystem::path& file) {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekg(-1, std::ios::end);
+    const char byte = static_cast<char>(stream.get() ^ 1);
+    stream.seekp(-1, std::ios::end);
+    stream.put(byte);
+  }
+  // The blocks of the checkpoint become zeros, and nobody can tell by its name, size and time.
+  void empty_blocks_unseen() const {
+    const std::filesystem::path file = scratch_.path() / "model.safetensors";
+    const auto time = std::filesystem::last_write_time(file);
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    for (const auto& [name, tensor] : model_->checkpoint.tensors()) {
+      if (name.find(".layers.") == std::string::npos) continue;
+      stream.seekp(static_cast<std::streamoff>(tensor.offset_bytes));
+      stream << std::string(tensor.length_bytes, '\0');
+    }
+    stream.close();
+    std::filesystem::last_write_time(file, time);
+  }
+
+  testing::Scratch scratch_;
+  std::string packed_ = scratch_.file("packed");
+  std::unique_ptr<LoadedModel> model_;
+  plan::Formats formats_;
+};
+
+TEST_F(KeptBlocks, AreReadInsteadOfTheCheckpoint) {
+  const std::vector<float> expected = plain();
+  ASSERT_EQ(answer(3), expected);
+  EXPECT_EQ(files().size(), model_->tensors.layers.size());
+  ASSERT_EQ(answer(3), expected);
+  ASSERT_EQ(answer(2), expected) << "a block on the cpu is the same as on disk";
+  EXPECT_EQ(files().size(), model_->tensors.layers.size());
+  empty_blocks_unseen();
+  EXPECT_EQ(answer(2), expected);
+  EXPECT_EQ(answer(3), expected);
+  packed_.clear();
+  EXPECT_NE(answer(3), expected) << "blocks of zeros";
+}
+
+TEST_F(KeptBlocks, DamageIsNoticedAndMadeAnew) {
+  const std::vector<float> expected = answer(3);
+  const std::vector<std::filesystem::path> kept = files();
+  std::vector<std::string> before;
+  for (const auto& file : kept) before.push_back(bytes_of(file));
+  const auto expect_whole = [&](const char* what) {
+    ASSERT_EQ(files(), kept) << what;
+    for (size_t i = 0; i < kept.size(); ++i) EXPECT_TRUE(bytes_of(kept[i]) == before[i]) << what;
+  };
+  for (const size_t home : {2, 3}) {
+    for (const auto& file : kept) flip_last_byte(file);
+    EXPECT_EQ(answer(home), expected);
+    expect_whole("a byte");
+    for (const auto& file : kept) std::filesystem::resize_file(file, 5000);
+    EXPECT_EQ(answer(home), expected);
+    expect_whole("cut");
+  }
+}
+
+TEST_F(KeptBlocks, MayChangeWhileTheyAreUsed) {
+  const std::vector<float> expected = answer(3);
+  const auto after = [&](const std::function<void(const std::filesystem::path&)>& change) {
+    return answer(3, [&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));  // file systems keep time in coarse steps
+      for (const auto& file : files()) change(file);
+    });
+  };
+  EXPECT_EQ(after([](const auto& file) { flip_last_byte(file); }), expected);
+  EXPECT_EQ(after([](const auto& file) { std::filesystem::resize_file(file, 4096); }), expected);
+  EXPECT_EQ(after([](const auto& file) { std::filesystem::resize_file(file, 0); }), expected);
+  EXPECT_EQ(after([](const auto& file) { std::filesystem::remove(file); }), expected);
 }
 
 }  // namespace

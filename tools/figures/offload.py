@@ -18,6 +18,7 @@ PLACES = {
     "cpu": 'device_map={"": 0, "model.layers": cpu}',
     "disk": 'device_map={"": 0, "model.layers": disk}',
 }
+KEPT = "disk, kept"  # the same with a packed cache, of what is quantized
 
 
 def file_gb_per_s(path, cached):
@@ -71,14 +72,17 @@ def main():
         with open(config, "w") as file:
             file.write(f"generator:\n  active_model: m\n  models:\n    m:\n      model_id: {os.path.abspath(options.model)}\n")
         for name, sets in FORMATS.items():
-            for place, setting in PLACES.items():
-                plan = program(options, config, "plan", sets + [setting])
-                bench = program(options, config, "bench", sets + [setting])
-                brought = layer_bytes_in(weights) if place == "disk" else bytes_of(plan, "cpu")
+            for place in PLACES if name == "bfloat16" else [*PLACES, KEPT]:
+                setting = [PLACES[place.split(",")[0]]]
+                if place == KEPT:
+                    setting.append(f"packed_cache={scratch}/packed")
+                plan = program(options, config, "plan", sets + setting)
+                bench = program(options, config, "bench", sets + setting)
+                brought = layer_bytes_in(weights) if place == "disk" else bytes_of(plan, "disk" if place == KEPT else "cpu")
                 rate = brought * bench["decode_tokens_per_s"] / 1e9
-                of = {"device": "", "cpu": f"{bench['roofline']['read_gb_per_s']['median']:.1f} GB/s of memory",
-                      "disk": f"{cached:.1f} GB/s of the file"}[place]
-                print(f"{name:9} blocks on {place:7}{bench['decode_tokens_per_s']:8.2f} tokens/s"
+                of = {"device": "", "cpu": f"{bench['roofline']['read_gb_per_s']['median']:.1f} GB/s of memory"}.get(
+                    place, f"{cached:.1f} GB/s of the file")
+                print(f"{name:9} blocks on {place:11}{bench['decode_tokens_per_s']:8.2f} tokens/s"
                       + (f", {brought / 1e6:.0f} MB brought a token = {rate:.2f} GB/s of {of}" if of else ""), flush=True)
         print(f"{bench['cpu']}, {bench['threads']} threads, {bench['isa']} kernels")
 
