@@ -1,6 +1,8 @@
 #include "devices/file_faults.h"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -23,15 +25,17 @@ struct Range {
 std::array<Range, kMostRanges> ranges;
 std::mutex ranges_mutex;  // of who writes them
 
-// From the page that is gone to the end of the range, where nothing of the file is left either.
+// From the page that is gone to the end of the range, where nothing of the file is left either. Asked of the
+// kernel itself: mmap() may be more than that call (a checker of threads takes it for a write to pages that
+// others read), and a handler must call nothing that is not safe in it.
 bool put_zeros(uintptr_t address) {
   for (Range& range : ranges) {
     const uintptr_t end = range.end;
     if (end == 0 || address < range.begin || address >= end) continue;
     range.lost = true;
     const uintptr_t page = address / kPage * kPage;
-    return ::mmap(reinterpret_cast<void*>(page), end - page, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+    return ::syscall(SYS_mmap, page, end - page, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != -1;
   }
   return false;
 }
