@@ -179,9 +179,8 @@ constexpr std::array kLoading = {
         .section = kBeyond,
         .effect = "Keeps what is quantized while loading, as the bytes that kernels read, so that the next "
                   "start only maps them, and blocks on disk are not quantized anew at each pass: \"on\" (in "
-                  "quotes: the user's "
-                  "cache directory), a directory, or \"off\". "
-                  "--packed-cache wins; the variable RHAPSODE_PACKED_CACHE holds where neither is given."},
+                  "quotes: the user's cache directory), a directory, or \"off\". --packed-cache wins; the "
+                  "variable RHAPSODE_PACKED_CACHE holds where neither is given."},
     Key{.name = "accounting",
         .alias = "",
         .slot = &M::accounting,

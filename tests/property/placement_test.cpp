@@ -237,12 +237,13 @@ class KeptBlocks : public ::testing::Test {
     formats_.skipped = {model_->tensors.lm_head.parts.front().module};
     formats_.quantization = config::Quantization::nf4;
   }
-  // Of a model whose units lie on this device: 2 is the cpu, 3 the disk.
-  std::vector<float> answer(size_t home, const std::function<void()>& between = {}) {
+  // Of a model whose units lie on this device: 2 is the cpu, 3 the disk. With one buffer each pass brings all
+  // blocks anew.
+  std::vector<float> answer(size_t home, const std::function<void()>& between = {}, size_t buffers = 2) {
     Spread spread(*model_, formats_);
     std::vector<size_t> homes(spread.units(), home);
     homes.back() = 0;  // so that a GPU computes
-    return spread.logits(homes, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, 2, between, packed_);
+    return spread.logits(homes, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, buffers, between, packed_);
   }
   std::vector<float> plain() {
     Spread spread(*model_, formats_);
@@ -257,6 +258,11 @@ class KeptBlocks : public ::testing::Test {
   static std::string bytes_of(const std::filesystem::path& file) {
     std::ifstream in(file, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
+  }
+  std::vector<std::string> contents() const {
+    std::vector<std::string> out;
+    for (const auto& file : files()) out.push_back(bytes_of(file));
+    return out;
   }
   static void flip_last_byte(const std::filesystem::path& file) {
     std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
@@ -302,11 +308,10 @@ TEST_F(KeptBlocks, AreReadInsteadOfTheCheckpoint) {
 TEST_F(KeptBlocks, DamageIsNoticedAndMadeAnew) {
   const std::vector<float> expected = answer(3);
   const std::vector<std::filesystem::path> kept = files();
-  std::vector<std::string> before;
-  for (const auto& file : kept) before.push_back(bytes_of(file));
+  const std::vector<std::string> before = contents();
   const auto expect_whole = [&](const char* what) {
     ASSERT_EQ(files(), kept) << what;
-    for (size_t i = 0; i < kept.size(); ++i) EXPECT_TRUE(bytes_of(kept[i]) == before[i]) << what;
+    EXPECT_TRUE(contents() == before) << what;
   };
   for (const size_t home : {2, 3}) {
     for (const auto& file : kept) flip_last_byte(file);
@@ -320,16 +325,22 @@ TEST_F(KeptBlocks, DamageIsNoticedAndMadeAnew) {
 
 TEST_F(KeptBlocks, MayChangeWhileTheyAreUsed) {
   const std::vector<float> expected = answer(3);
+  const std::vector<std::string> before = contents();
   const auto after = [&](const std::function<void(const std::filesystem::path&)>& change) {
-    return answer(3, [&] {
+    const auto change_all = [&] {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));  // file systems keep time in coarse steps
       for (const auto& file : files()) change(file);
-    });
+    };
+    return answer(3, change_all, 1);
   };
   EXPECT_EQ(after([](const auto& file) { flip_last_byte(file); }), expected);
+  EXPECT_TRUE(contents() == before) << "a byte";
   EXPECT_EQ(after([](const auto& file) { std::filesystem::resize_file(file, 4096); }), expected);
+  EXPECT_TRUE(contents() == before) << "cut";
   EXPECT_EQ(after([](const auto& file) { std::filesystem::resize_file(file, 0); }), expected);
+  EXPECT_TRUE(contents() == before) << "empty";
   EXPECT_EQ(after([](const auto& file) { std::filesystem::remove(file); }), expected);
+  EXPECT_TRUE(files().empty()) << "what was opened is still read";
 }
 
 }  // namespace
